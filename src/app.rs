@@ -222,7 +222,7 @@ impl Followers {
         };
         let shadow = shadow::follow(cluster, config, registry)?;
         let pods = pods::watch(cluster, config, registry)?;
-        let cluster_writer = cluster::write(cluster, config, registry, health, pods.status(), snapshot)?;
+        let cluster_writer = cluster::write(cluster, config, registry, health, &pods, snapshot)?;
         let counts = counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), pods.status())));
         Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts, own_health })
     }

@@ -11,6 +11,7 @@
 //! | `submit` | commands of followers to the registry |
 //! | `background` | a background task that can be stopped |
 //! | [`pod`] | conversion of a pod to its instances |
+//! | `pod_table` | nodes and zones of pods, and the endpoints of terminating ones, for the mirror |
 //! | [`index`] | index of the known pods: events in, observations out; plain data, no cluster |
 //! | [`watch`] | runs the watches, feeds the index, and sends its observations to the registry |
 //! | [`status`] | state of the pod watch for metrics, readiness and explain |
@@ -37,6 +38,7 @@ pub mod index;
 pub mod leader;
 pub mod mirror;
 pub mod pod;
+mod pod_table;
 mod servers;
 pub mod shadow;
 pub mod status;

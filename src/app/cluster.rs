@@ -7,8 +7,8 @@ use anyhow::Context;
 
 use crate::config::{self, Config};
 use crate::kubernetes::{
-    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, ServedZones, Servers, SharedWork,
-    WatchStatus,
+    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, PodWatch, ServedZones, Servers,
+    SharedWork,
 };
 use crate::registry::Registry;
 use crate::snapshot::Snapshot;
@@ -47,17 +47,20 @@ pub(super) fn servers(
     servers.map(Some).context("cannot find other servers")
 }
 
+/// True if the settings turn the mirror on. Outside of a cluster, with a kubeconfig, it is off by default, because a
+/// developer's server should not write to the cluster that it watches.
+pub(super) fn is_mirrored(config: &Config) -> bool {
+    config.mirror.map_or(config.kubeconfig.is_none(), |mirror| mirror == config::Switch::On)
+}
+
 pub(super) fn write(
     cluster: &Cluster,
     config: &Config,
     registry: &Registry,
     health: HealthTasks,
-    pods: Arc<WatchStatus>,
+    pods: &PodWatch,
     snapshot: &Arc<Snapshot>,
 ) -> anyhow::Result<Option<ClusterWriter>> {
-    // Outside of a cluster, with a kubeconfig, the mirror is off by default: a developer's server should not write to the
-    // cluster that it watches.
-    let is_inside = config.kubeconfig.is_none();
     let mode = match config.coredns {
         config::CoreDns::Off => None,
         config::CoreDns::Custom => Some(CoreDnsMode::Custom),
@@ -68,7 +71,7 @@ pub(super) fn write(
         None => Forward::Service(config.coredns_service.clone()),
     };
     let settings = ClusterWriterSettings {
-        mirror: config.mirror.map_or(is_inside, |mirror| mirror == config::Switch::On),
+        mirror: is_mirrored(config),
         mirror_endpoints: config.mirror_endpoints == config::Switch::On,
         coredns: mode.map(|mode| (mode, forward)),
     };

@@ -11,7 +11,7 @@ use super::coredns::{CoreDns, CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 use super::follow::ObservedClient;
 use super::leader::{Election, Leadership};
 use super::mirror::{Mirror, MirrorStatus};
-use super::status::WatchStatus;
+use super::watch::PodWatch;
 use crate::exposition::{Collect, Exposition};
 use crate::registry::Registry;
 
@@ -55,13 +55,14 @@ pub struct ClusterWriter {
 
 impl ClusterWriter {
     /// Starts the tasks, which write whenever this process holds the Lease; `None` if the settings turn all of them
-    /// off. The API server need not be up. Must be called within a tokio runtime.
+    /// off. For the mirror, the watch of `pods` must have been started as mirrored. The API server need not be up. Must be
+    /// called within a tokio runtime.
     pub fn start(
         cluster: &Cluster,
         settings: ClusterWriterSettings,
         work: Option<SharedWork>,
         registry: &Registry,
-        pods: Arc<WatchStatus>,
+        pods: &PodWatch,
         zones: ServedZones,
     ) -> Result<Option<ClusterWriter>, ClientError> {
         if !settings.mirror && settings.coredns.is_none() && work.is_none() {
@@ -80,7 +81,8 @@ impl ClusterWriter {
                 leadership: leadership.clone(),
                 endpoints: settings.mirror_endpoints,
                 installation: own_namespace.into(),
-                pods,
+                pods: pods.status(),
+                pod_table: pods.table().unwrap_or_default(),
                 status: Arc::default(),
             };
             status.mirror = Some(mirror.status.clone());

@@ -22,7 +22,12 @@
 //!
 //! If two pods claim one instance id, the older pod has it, and the other one gets it when the older is gone. If two
 //! pods have one address that is not their node's, the younger pod has it, because the older one's state must be out
-//! of date.
+//! of date. A terminating pod is no instance, so any pod that does not terminate takes its address.
+//!
+//! # Table for the mirror
+//!
+//! With a [`PodTable`], the nodes and zones of the pods and the endpoints of terminating pods are written there. A
+//! terminating pod is then known even if no earlier version of it was seen, such as after a restart of the server.
 
 mod claims;
 mod counts;
@@ -36,6 +41,7 @@ use crate::registry::{Observed, Refusal};
 
 use super::follow::ListTracker;
 use super::pod::{KnownReadiness, ParsedPod};
+use super::pod_table::PodTable;
 use claims::Claims;
 
 pub use super::follow::ListEnd;
@@ -56,6 +62,7 @@ pub struct Index {
     sources: [ListTracker<Arc<str>>; SOURCES],
     malformed: usize,
     contradictions: Arc<Contradictions>,
+    table: Option<Arc<PodTable>>,
 }
 
 /// Texts about entries of annotations that contradict those that pods are registered with, by pod and service.
@@ -65,7 +72,8 @@ pub type Contradictions = BTreeMap<(Arc<str>, ServiceId), Arc<str>>;
 /// the sources that have the pod. `was_ready` is true if the pod was ever ready: from its newest version, or from
 /// earlier ones if the newest does not show it. `instances` is empty while the pod can't be one. `problems` is a
 /// digest of the problems and contradictions, so that each set is reported once; 0 if there are none.
-/// `is_malformed` is true if a part of the annotations could not be read.
+/// `is_malformed` is true if a part of the annotations could not be read. `is_terminating` is true if the newest
+/// version of the pod has terminating endpoints.
 struct PodEntry {
     uid: Uid,
     version: u64,
@@ -76,9 +84,15 @@ struct PodEntry {
     instances: Box<[(ServiceId, Instance)]>,
     problems: u64,
     is_malformed: bool,
+    is_terminating: bool,
 }
 
 impl PodEntry {
+    /// Rank of the pod among those that have one address; the highest has it.
+    fn rank(&self) -> (bool, i64) {
+        (!self.is_terminating, self.created_s)
+    }
+
     /// True if the container behind the pod's instance of this service was ready at some time.
     fn was_container_ready(&self, service: &ServiceId) -> bool {
         self.instances.iter().any(|(of, instance)| {
@@ -97,6 +111,11 @@ fn remembered(known: KnownReadiness, was_ready: bool) -> ReadinessSince {
 }
 
 impl Index {
+    /// Index that writes to the table of a mirror, if there is one.
+    pub(super) fn new(table: Option<Arc<PodTable>>) -> Index {
+        Index { table, ..Index::default() }
+    }
+
     /// Starts a list of a source. An unfinished earlier list is discarded.
     pub fn list_begins(&mut self, source: usize) {
         self.sources[source].begin();
@@ -126,8 +145,10 @@ impl Index {
             was_ready,
             own_addresses,
             registrations,
+            placement,
+            mut terminating,
             problems,
-            contradictions,
+            mut contradictions,
         } = parsed;
         if let Some(entry) = self.pods.get_mut(&name).filter(|entry| version < entry.version && version > 0) {
             // The other source was faster: this is an earlier version of the pod, or an earlier pod of its name.
@@ -135,7 +156,10 @@ impl Index {
             self.sources[source].listed(&name);
             return false;
         }
-        if registrations.is_empty() && problems.is_empty() {
+        if self.table.is_none() {
+            terminating.clear();
+        }
+        if registrations.is_empty() && problems.is_empty() && terminating.is_empty() {
             // Not an instance now. If it was one, keep its uid and `was_ready`, so that a successor of its name is
             // recognised.
             self.upsert_without_instances(source, &name, uid, version);
@@ -144,13 +168,19 @@ impl Index {
         if self.pods.get(&name).is_some_and(|old| old.uid != uid) {
             self.remove(&name, version);
         }
+        let is_terminating = !terminating.is_empty();
+        if is_terminating {
+            // The pod is not registered any more, so that no entry of its annotation is left to contradict another one.
+            contradictions.clear();
+        }
         let (name, old) = match self.pods.remove_entry(&name) {
             Some((name, old)) => (name, Some(old)),
             None => (name, None),
         };
         self.sources[source].listed(&name);
         let was_ready = was_ready.unwrap_or_else(|| old.as_ref().is_some_and(|old| old.was_ready));
-        let has_addresses = self.claim_addresses(&name, created_s, &own_addresses, old.as_ref(), version);
+        let rank = (!is_terminating, created_s);
+        let has_addresses = self.claim_addresses(&name, rank, &own_addresses, old.as_ref(), version);
         let instances: Box<[_]> = match readiness.filter(|_| has_addresses) {
             None => Box::default(),
             Some(_) => registrations
@@ -180,6 +210,13 @@ impl Index {
                 .collect(),
         };
         let before = old.as_ref().map(|old| &*old.instances).unwrap_or_default();
+        if let Some(table) = &self.table {
+            if !has_addresses {
+                terminating.clear();
+            }
+            table.set_placement(uid, &placement, instances.iter().map(|(service, _)| service));
+            table.set_terminating(&name, terminating);
+        }
         self.claims.change(&name, created_s, before, &instances, version);
         self.set_contradictions(&name, &contradictions);
         let digest = problems_digest(&problems, &contradictions);
@@ -200,6 +237,7 @@ impl Index {
             instances,
             problems,
             is_malformed,
+            is_terminating,
         };
         self.pods.insert(name, entry);
         is_new_problem
@@ -296,6 +334,11 @@ impl Index {
         entry.version = version;
         entry.sources |= 1 << source;
         entry.problems = 0;
+        if std::mem::take(&mut entry.is_terminating)
+            && let Some(table) = &self.table
+        {
+            table.set_terminating(name, Vec::new());
+        }
         self.malformed -= usize::from(std::mem::take(&mut entry.is_malformed));
         let (instances, created_s) = (std::mem::take(&mut entry.instances), entry.created_s);
         let addresses = std::mem::take(&mut entry.own_addresses);
@@ -309,6 +352,9 @@ impl Index {
         self.malformed -= usize::from(entry.is_malformed);
         self.set_contradictions(&name, &[]);
         self.release_addresses(&name, &entry.own_addresses);
+        if let Some(table) = &self.table {
+            table.remove(&name, entry.uid);
+        }
         self.claims.change(&name, entry.created_s, &entry.instances, &[], version);
     }
 
@@ -336,12 +382,12 @@ impl Index {
         }
     }
 
-    /// Assigns addresses to a pod and takes them from older pods. Returns false if a younger pod has one of them,
-    /// because the state of this pod must be out of date then.
+    /// Assigns addresses to a pod of this rank and takes them from pods of a lower or equal one. Returns false if a pod of
+    /// a higher rank has one of them, because the state of this pod must be out of date then.
     fn claim_addresses(
         &mut self,
         name: &Arc<str>,
-        created_s: i64,
+        rank: (bool, i64),
         addresses: &[IpAddr],
         old: Option<&PodEntry>,
         version: u64,
@@ -350,7 +396,7 @@ impl Index {
             self.release_addresses(name, &old.own_addresses);
         }
         let holder = |address| self.addresses.get(address).and_then(|holder| self.pods.get(holder));
-        if addresses.iter().filter_map(holder).any(|holder| holder.created_s > created_s) {
+        if addresses.iter().filter_map(holder).any(|holder| holder.rank() > rank) {
             return false;
         }
         for address in addresses {
@@ -360,6 +406,9 @@ impl Index {
             let others = std::mem::take(&mut other.own_addresses);
             let others: Vec<IpAddr> = others.iter().filter(|other| *other != address).copied().collect();
             self.release_addresses(&holder, &others);
+            if let Some(table) = &self.table {
+                table.set_terminating(&holder, Vec::new());
+            }
             self.claims.change(&holder, created_s, &before, &[], version);
         }
         true

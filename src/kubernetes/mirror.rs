@@ -3,9 +3,10 @@
 //!
 //! Each service of a DNS namespace has a Service `sd-<service>` in the Kubernetes namespace that KECS would use, with
 //! KECS's labels and annotations, and EndpointSlices with the addresses of its instances. An endpoint is ready, and
-//! serving, if DNS answers its instance, fail-open included. It is never terminating, because a pod that is being
-//! deleted is not an instance any more. Instances without an address (CNAME, aliases) are in no slice, and neither are
-//! addresses that are valid on one host only.
+//! serving, if DNS answers its instance, fail-open included. A pod that is being deleted is not an instance any more, but
+//! its endpoints remain until it has ended: terminating, not ready, and serving while the pod is ready. Kubernetes' own
+//! slices are like that, so that connections can be drained. Instances without an address (CNAME, aliases) are in no
+//! slice, and neither are addresses that are valid on one host only.
 //!
 //! An Endpoints object has the addresses of all slices of a Service, at most 1,000, because KECS and its tools read
 //! that kind. Kubernetes deprecated it in 1.33, so a setting turns it off. The label `skip-mirror` keeps the cluster

@@ -16,10 +16,12 @@
 //! | maintenance | annotation `cloudmap-dns.io/maintenance`: its reason |
 //!
 //! A pod is no instance while it has no address or its containers are not started (phase Pending and not ready: a pod whose
-//! image can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. An entry of the
-//! annotation that can't be read affects only that service of that pod.
+//! image can't be pulled would be served otherwise), once it has a deletionTimestamp, and when it has ended. A pod that
+//! would be an instance without its deletionTimestamp has terminating endpoints instead, which only the mirror shows. An
+//! entry of the annotation that can't be read affects only that service of that pod.
 
 mod attributes;
+mod endpoint;
 mod ids;
 mod object;
 mod policies;
@@ -34,6 +36,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::model::{Attributes, PodDetails, Readiness, ServiceId, Uid};
 use crate::registry::health::HealthOf;
 
+use endpoint::terminating_endpoints;
+pub use endpoint::{Placement, TerminatingEndpoint};
 use ids::instance_id;
 pub use object::Pod;
 use object::{Condition, ContainerStatus, PodStatus};
@@ -72,6 +76,9 @@ pub struct ParsedPod {
     /// Addresses of the pod; empty if they are those of its node.
     pub own_addresses: Vec<IpAddr>,
     pub registrations: Vec<Registration>,
+    pub placement: Placement,
+    /// Endpoints of a pod that terminates and has not ended. Such a pod has no registrations.
+    pub terminating: Vec<TerminatingEndpoint>,
     pub problems: Vec<String>,
     pub contradictions: Vec<(ServiceId, String)>,
 }
@@ -112,7 +119,6 @@ impl ParsedPod {
         let addresses = status.map(addresses).unwrap_or_default();
         let is_host_network = pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or(false);
         let found = (!addresses.is_empty()).then(|| readiness(pod)).flatten();
-        let readiness = found.map(|found| found.readiness);
         let registrations = match found {
             None => Vec::new(),
             Some(whole) => {
@@ -133,8 +139,17 @@ impl ParsedPod {
                 entries.iter().filter_map(registration).collect()
             }
         };
+        let name: Arc<str> = format!("{namespace}/{name}").into();
+        let placement = Placement::of(pod);
+        let (found, registrations, terminating) = match meta.deletion_timestamp {
+            None => (found, registrations, Vec::new()),
+            Some(_) => {
+                let endpoints = terminating_endpoints(&name, found, &addresses, &placement, registrations);
+                (None, Vec::new(), endpoints)
+            }
+        };
         Some(ParsedPod {
-            name: format!("{namespace}/{name}").into(),
+            name,
             uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
             version: ParsedPod::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
@@ -144,10 +159,12 @@ impl ParsedPod {
                 not_ready: not_ready_text(pod, found),
                 times: policies.times,
             },
-            readiness,
+            readiness: found.map(|found| found.readiness),
             was_ready: found.and_then(|found| found.was_ready),
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
+            placement,
+            terminating,
             problems,
             contradictions,
         })
@@ -176,12 +193,12 @@ fn addresses(status: &PodStatus) -> Vec<IpAddr> {
 }
 
 /// Readiness of a pod that has an address, from this version of it alone, and true if it is ready or was before, as
-/// far as this version shows that; `None` if the pod is no instance. Servers that have seen different versions of a
-/// pod must agree, so the newest version counts more than the history.
+/// far as this version shows that; `None` if the pod has not started or has ended. Servers that have seen different
+/// versions of a pod must agree, so the newest version counts more than the history.
 fn readiness(pod: &Pod) -> Option<KnownReadiness> {
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or_default();
-    if pod.metadata.deletion_timestamp.is_some() || matches!(phase, "Succeeded" | "Failed") {
+    if matches!(phase, "Succeeded" | "Failed") {
         return None;
     }
     let condition = ready_condition(status);

@@ -26,6 +26,7 @@ use super::client::{ClientError, Cluster};
 use super::follow::{Follower, ObservedClient, WatchResult};
 use super::index::{Index, SOURCES};
 use super::pod::{MANAGED_SELECTOR, ParsedPod, Pod, PodRules, TASK_SET_SELECTOR};
+use super::pod_table::PodTable;
 use super::status::{PENDING_SERVICES_LISTED_MAX, WatchStatus};
 use super::submit::{REFUSALS_LOGGED_MAX, REFUSED_RETRY_MS, Submission};
 use reports::Sweep;
@@ -46,19 +47,26 @@ const BATCH_OBSERVATIONS_MAX: usize = 1_000;
 /// Handle of the running watch. [`PodWatch::stop`] stops it.
 pub struct PodWatch {
     status: Arc<WatchStatus>,
+    table: Option<Arc<PodTable>>,
     task: BackgroundTask,
 }
 
 impl PodWatch {
-    /// Starts to watch pods and to send their instances to the registry. The API server need not be up. Must be called
-    /// within a tokio runtime.
-    pub fn start(cluster: &Cluster, rules: PodRules, registry: Registry) -> Result<PodWatch, ClientError> {
+    /// Starts to watch pods and to send their instances to the registry. With `is_mirrored`, the parts of pods that only
+    /// the mirror shows are kept too. The API server need not be up. Must be called within a tokio runtime.
+    pub fn start(
+        cluster: &Cluster,
+        rules: PodRules,
+        registry: Registry,
+        is_mirrored: bool,
+    ) -> Result<PodWatch, ClientError> {
+        let table = is_mirrored.then(Arc::<PodTable>::default);
         let status = Arc::new(WatchStatus::new(cluster.address()));
         let warnings = Warnings::start(cluster.client()?);
         let sweep = Sweep::new(cluster.client()?);
         let sources = [follower(cluster, MANAGED_SELECTOR)?, follower(cluster, TASK_SET_SELECTOR)?];
         let watcher = Watcher {
-            index: Index::default(),
+            index: Index::new(table.clone()),
             sources,
             rules,
             submission: Submission::new(registry.clone()),
@@ -77,12 +85,16 @@ impl PodWatch {
             ended_status.set_stale(Some("the watch has ended".into()));
         };
         let task = BackgroundTask::start("the watch of pods", |stopped| watcher.run(stopped), ended);
-        Ok(PodWatch { status, task })
+        Ok(PodWatch { status, table, task })
     }
 
     /// State of the watch, for metrics, readiness and explain.
     pub fn status(&self) -> Arc<WatchStatus> {
         self.status.clone()
+    }
+
+    pub(super) fn table(&self) -> Option<Arc<PodTable>> {
+        self.table.clone()
     }
 
     /// Stops the watch and returns when its task has ended.

@@ -34,6 +34,8 @@ pub const AWS_ALIAS_DNS_NAME: &str = "AWS_ALIAS_DNS_NAME";
 pub const AWS_EC2_INSTANCE_ID: &str = "AWS_EC2_INSTANCE_ID";
 /// Attribute with the custom health status that the instance has until a client reports one.
 pub const AWS_INIT_HEALTH_STATUS: &str = "AWS_INIT_HEALTH_STATUS";
+/// Attribute of ECS with the availability zone of the task.
+pub const AVAILABILITY_ZONE: &str = "AVAILABILITY_ZONE";
 /// Custom attribute with the instance's weight, from 0 to 255.
 pub const WEIGHT: &str = "WEIGHT";
 

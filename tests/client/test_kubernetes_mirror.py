@@ -12,7 +12,7 @@ from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.helm import account
 from harness.kecs import BACKEND, HEALTH_TEST
-from harness.mirror import Mirror
+from harness.mirror import DRAINING, ENDING, NOT_READY, READY, Mirror
 
 SLICE = "discovery.k8s.io/v1/EndpointSlice"
 OURS = "app.kubernetes.io/managed-by=cloudmap-dns"
@@ -123,6 +123,98 @@ def test_endpoints_have_the_addresses_that_are_ready_and_those_that_are_not(serv
     # A manual change is reverted.
     cluster.patch("Endpoints", "sd-backend-api", mirror.namespace, {"subsets": None})
     eventually(lambda: mirror.addresses("sd-backend-api") == ({"10.42.7.2"}, {"10.42.7.1"}))
+
+
+def test_pods_terminate_as_in_the_slices_of_kubernetes(server, cluster, kubelet, zone):
+    """The slices that Kubernetes' own controller writes for a Service with the same pods are the oracle."""
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    cluster.apply(kecs.namespace())
+    cluster.node(kubelet.node, zone="rack-1")
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs", "namespace": BACKEND.namespace},
+                    "spec": {"clusterIP": "None", "selector": {"app": BACKEND.name}, "ports": [{"port": BACKEND.port}]}})
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    addresses = [f"10.42.7.{number}" for number in (1, 2, 3)]
+
+    def manifest(name=None):
+        return BACKEND.pod(BACKEND.registry(service), name=name, labels={"topology.kubernetes.io/zone": "rack-1"})
+    pods = [kubelet.create(manifest(), address) for address in addresses]
+    names = dict(zip(addresses, (pod["metadata"]["name"] for pod in pods)))
+    # A pod without an address is no endpoint, terminating or not.
+    unstarted = cluster.create(manifest())
+    kubelet.bind(unstarted)
+
+    def both_show(*conditions):
+        expected = {address: (state, kubelet.node, "rack-1", names[address])
+                    for address, state in zip(addresses, conditions) if state}
+        eventually(lambda: mirror.details("theirs", BACKEND.namespace) == expected, poll_seconds=0.1)
+        eventually(lambda: mirror.details("sd-web") == expected, poll_seconds=0.1)
+
+    both_show(READY, READY, READY)
+    kubelet.set_ready(pods[0], False)
+    both_show(NOT_READY, READY, READY)
+    for pod in (*pods[:2], unstarted):
+        cluster.delete("Pod", pod["metadata"]["name"], BACKEND.namespace, grace_seconds=kecs.GRACE_SECONDS)
+    both_show(ENDING, DRAINING, READY)
+    # A deleted pod is in neither DNS nor the Endpoints object, as before.
+    assert server.dig(f"web.{zone}").data() == [addresses[2]]
+    eventually(lambda: mirror.addresses("sd-web") == ({addresses[2]}, set()))
+    kubelet.set_ready(pods[1], False)
+    both_show(ENDING, ENDING, READY)
+    kubelet.set_ready(pods[1], True)
+    both_show(ENDING, DRAINING, READY)
+    # The object of a pod that has ended remains for a while.
+    kubelet.finish(pods[0])
+    both_show(None, DRAINING, READY)
+    assert "deletionTimestamp" in cluster.get("Pod", pods[0]["metadata"]["name"], BACKEND.namespace)["metadata"]
+    kubelet.end(pods[1])
+    both_show(None, None, READY)
+
+    # A pod with the name of an ended one is another pod.
+    kubelet.create(manifest(pods[1]["metadata"]["name"]), addresses[1])
+    both_show(None, READY, READY)
+    kubelet.set_ready(pods[2], False)
+    both_show(None, READY, NOT_READY)
+
+
+def test_a_server_that_takes_over_knows_the_pods_that_terminated_before_its_start(cluster, start, kubelet, zone):
+    options = ("--kubeconfig", cluster.kubeconfig, "--mirror", "on", "--store", "memory")
+    mirror = Mirror(cluster, zone)
+    cluster.apply(kecs.namespace())
+
+    def started():
+        server = start(*options)
+        return server, server.cloudmap().service(server.cloudmap().private_namespace(zone), "web", A=60)
+    first, service = started()
+    pod = kubelet.create(BACKEND.pod(BACKEND.registry(service)), "10.42.7.1")
+    mirror.shows("sd-web", {"10.42.7.1"})
+    cluster.delete("Pod", pod["metadata"]["name"], BACKEND.namespace, grace_seconds=kecs.GRACE_SECONDS)
+    eventually(lambda: mirror.conditions("sd-web") == {"10.42.7.1": DRAINING})
+
+    second, service = started()
+    second.until_metric("kubernetes_watch_stale", 0)
+    assert first.stop() == 0
+    eventually(lambda: leaders([second]) or None, TAKEOVER_SECONDS)
+    # The objects are what the second server would write.
+    eventually(lambda: second.metric("kubernetes_mirror_objects") == 3 and second.metric("kubernetes_mirror_waiting_services") == 0)
+    assert mirror.conditions("sd-web") == {"10.42.7.1": DRAINING}
+    assert second.metric("kubernetes_mirror_writes_total") == 0
+    assert second.dig(f"web.{zone}").data() == []
+    kubelet.set_ready(pod, False)
+    eventually(lambda: mirror.conditions("sd-web") == {"10.42.7.1": ENDING})
+    kubelet.end(pod)
+    eventually(lambda: mirror.conditions("sd-web") == {})
+
+
+def test_an_instance_of_the_api_has_the_zone_in_its_attributes_if_it_is_valid(server, cluster, zone):
+    cloudmap, mirror = server.cloudmap(), Mirror(cluster, zone)
+    service = cloudmap.service(cloudmap.private_namespace(zone), "web", A=60)
+    zones = {"192.0.2.1": "us-east-1b", "192.0.2.2": None, "192.0.2.3": "no zone", "192.0.2.4": "x" * 64, "192.0.2.5": "-"}
+    for address, name in zones.items():
+        attributes = {"AVAILABILITY_ZONE": name} if name else {}
+        cloudmap.instance(service, address.replace(".", "-"), ipv4=address, **attributes)
+    expected = {address: (READY, None, name if name == "us-east-1b" else None, None) for address, name in zones.items()}
+    eventually(lambda: mirror.details("sd-web") == expected, poll_seconds=0.1)
+    assert server.metric("kubernetes_mirror_refused_objects") == 0
 
 
 def test_foreign_endpoints_are_not_changed_and_the_slices_exist(server, cluster, zone):

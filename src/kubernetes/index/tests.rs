@@ -4,7 +4,7 @@ use super::*;
 
 use std::collections::BTreeMap;
 
-use crate::kubernetes::pod::{KnownReadiness, Registration};
+use crate::kubernetes::pod::{KnownReadiness, Placement, Registration, TerminatingEndpoint};
 use crate::model::instance::AWS_INSTANCE_IPV4;
 use crate::model::{Attributes, PodDetails};
 use crate::registry::{RegistryError, Seen};
@@ -41,9 +41,26 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
         was_ready: readiness.filter(|readiness| *readiness != NeverReady).map(|_| true),
         own_addresses: vec![address.parse().unwrap()],
         registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
+        placement: Placement::default(),
+        terminating: Vec::new(),
         problems: Vec::new(),
         contradictions: Vec::new(),
     }
+}
+
+/// Version of [`web`] that terminates.
+fn terminating_web(number: u8, is_serving: bool) -> ParsedPod {
+    let parsed = pod(&format!("web-{number}"), &format!("10.42.0.{number}"), None, &[]);
+    let endpoint = TerminatingEndpoint {
+        pod: parsed.name.clone(),
+        service: "srv-a".into(),
+        instance: format!("web-{number}").into(),
+        addresses: parsed.own_addresses.clone().into(),
+        port: None,
+        is_serving,
+        placement: Placement::default(),
+    };
+    ParsedPod { terminating: vec![endpoint], ..parsed }
 }
 
 fn web(number: u8, readiness: Readiness) -> ParsedPod {
@@ -62,6 +79,10 @@ struct World {
 }
 
 impl World {
+    fn mirrored(services: &[&'static str]) -> World {
+        World { index: Index::new(Some(Arc::default())), ..World::new(services) }
+    }
+
     fn new(services: &[&'static str]) -> World {
         World {
             index: Index::default(),
@@ -133,6 +154,20 @@ impl World {
             format!("{key} {address} {:?} {}", instance.readiness().unwrap(), instance.pod().unwrap())
         };
         self.instances.iter().map(line).collect()
+    }
+
+    fn table(&self) -> &PodTable {
+        self.index.table.as_ref().unwrap()
+    }
+
+    /// Pods with terminating endpoints in the service; those that are not serving are in parentheses.
+    fn terminating(&self) -> String {
+        let word = |endpoint: TerminatingEndpoint| {
+            let pod = endpoint.pod.trim_start_matches("default/").to_string();
+            if endpoint.is_serving { pod } else { format!("({pod})") }
+        };
+        let words = self.table().terminating(&"srv-a".into()).into_iter().map(word);
+        words.collect::<Vec<_>>().join(" ")
     }
 
     fn names(&mut self) -> String {
@@ -578,4 +613,101 @@ fn a_late_service_has_the_numbers_of_deleted_pods() {
     world.services.insert("srv-a", 6);
     assert_eq!(numbers(&mut world), ["srv-a 7 7"]);
     assert!(numbers(&mut world).is_empty());
+}
+
+#[test]
+fn a_terminating_pod_is_no_instance_and_has_endpoints_until_it_is_gone() {
+    let mut world = World::mirrored(&["srv-a"]);
+    world.list(0, [web(1, Ready), web(2, Ready)]);
+    assert_eq!((world.names().as_str(), world.terminating().as_str()), ("srv-a/web-1 srv-a/web-2", ""));
+    for (parsed, expected) in [
+        (terminating_web(1, true), "web-1"),
+        (terminating_web(1, false), "(web-1)"),
+        // The pod has ended, and its object remains.
+        (pod("web-1", "10.42.0.1", None, &[]), ""),
+        (terminating_web(1, false), "(web-1)"),
+    ] {
+        world.index.upsert(0, parsed);
+        assert_eq!((world.names().as_str(), world.terminating().as_str()), ("srv-a/web-2", expected));
+    }
+    world.index.upsert(1, terminating_web(1, false));
+    world.index.delete(0, "default/web-1", 0);
+    assert_eq!(world.terminating(), "(web-1)");
+    world.index.delete(1, "default/web-1", 0);
+    assert_eq!(world.terminating(), "");
+    world.index.delete(0, "default/web-2", 0);
+    world.names();
+    assert_eq!(world.index.counts(), Counts::default());
+}
+
+#[test]
+fn lists_decide_about_terminating_pods_as_about_others() {
+    let mut world = World::mirrored(&["srv-a"]);
+    // After a start, nothing is known of a pod but its terminating version.
+    world.list(0, (1..=20).map(|number| terminating_web(number, true)));
+    assert_eq!(world.terminating().split(' ').count(), 20);
+    assert_eq!(world.names(), "");
+    let few = || [terminating_web(1, true), web(30, Ready)];
+    assert!(matches!(world.list(0, few()), ListEnd::Suspect { missing: 19, .. }));
+    assert_eq!(world.terminating().split(' ').count(), 20);
+    assert_eq!(world.list(0, few()), ListEnd::Accepted);
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("web-1", "srv-a/web-30"));
+}
+
+#[test]
+fn a_successor_of_the_same_name_ends_the_endpoints_of_a_terminating_pod() {
+    let mut world = World::mirrored(&["srv-a"]);
+    world.index.upsert(0, ParsedPod { version: 5, ..terminating_web(1, true) });
+    let heir = |readiness| ParsedPod { uid: Uid::of("2"), version: 7, created_s: 200, ..web(1, readiness) };
+    world.index.upsert(0, heir(NeverReady));
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("", "srv-a/web-1"));
+    // The slower watch still has the old pod.
+    world.index.upsert(1, ParsedPod { version: 6, ..terminating_web(1, false) });
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("", "srv-a/web-1"));
+    let unscheduled = ParsedPod { uid: Uid::of("3"), version: 9, ..pod("web-1", "10.42.0.1", None, &[]) };
+    world.index.upsert(0, ParsedPod { uid: Uid::of("2"), version: 8, ..terminating_web(1, true) });
+    assert_eq!(world.terminating(), "web-1");
+    world.index.upsert(0, unscheduled);
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("", ""));
+}
+
+#[test]
+fn an_address_of_a_terminating_pod_belongs_to_any_other_pod() {
+    let mut world = World::mirrored(&["srv-a"]);
+    let young = || ParsedPod { created_s: 200, ..terminating_web(1, true) };
+    let old = || pod("old", "10.42.0.1", Some(Ready), &["srv-a/old"]);
+    world.index.upsert(0, young());
+    assert_eq!(world.terminating(), "web-1");
+    world.index.upsert(0, old());
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("", "srv-a/old"));
+    world.index.upsert(0, young());
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("", "srv-a/old"));
+    world.index.delete(0, "default/old", 0);
+    world.index.upsert(0, young());
+    assert_eq!((world.terminating().as_str(), world.names().as_str()), ("web-1", ""));
+}
+
+#[test]
+fn placements_are_kept_by_uid_while_the_pod_is_known() {
+    let mut world = World::mirrored(&["srv-a"]);
+    let on = |node: &str| Placement { node: Some(node.into()), zone: None };
+    let at = |uid, node| ParsedPod { uid: Uid::of(uid), placement: on(node), ..web(1, Ready) };
+    world.index.upsert(0, at("1", "node-1"));
+    assert_eq!(world.table().placement(Uid::of("1")), on("node-1"));
+    world.index.upsert(0, at("2", "node-2"));
+    assert_eq!(world.table().placement(Uid::of("1")), Placement::default());
+    assert_eq!(world.table().placement(Uid::of("2")), on("node-2"));
+    world.index.delete(0, "default/web-1", 0);
+    assert_eq!(world.table().placement(Uid::of("2")), Placement::default());
+}
+
+#[test]
+fn without_a_mirror_terminating_pods_are_not_kept() {
+    let mut world = World::new(&["srv-a"]);
+    world.list(0, [terminating_web(1, true)]);
+    assert_eq!(world.index.counts(), Counts::default());
+    world.index.upsert(0, web(1, Ready));
+    world.index.upsert(0, terminating_web(1, true));
+    assert_eq!(world.names(), "");
+    assert_eq!(world.index.counts().pods, 1);
 }

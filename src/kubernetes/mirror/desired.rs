@@ -1,16 +1,22 @@
 //! Objects that the cluster should have for a Cloud Map service: a headless Service `sd-<service>`, an Endpoints
 //! object of its name, and EndpointSlices with the addresses of its instances.
 //!
+//! The addresses of terminating pods are in the slices too, unless an instance has one of them at the same port, because
+//! kube-proxy would not know which of the two endpoints counts.
+//!
 //! Each address family and port has its own slices. If there are more addresses than one slice should have, they are
 //! distributed by a hash of the instance's id, by as many bits of it as are needed: a change of one instance changes
 //! one slice, or splits one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher24;
 
-use crate::model::Identity;
+use crate::kubernetes::pod::Placement;
+use crate::kubernetes::pod_table::PodTable;
+use crate::model::instance::AVAILABILITY_ZONE;
+use crate::model::{Identity, Instance, ServiceId};
 use crate::registry::{HealthSettings, ServiceState, State};
 
 use super::labels::{
@@ -18,7 +24,7 @@ use super::labels::{
     TRUNCATED,
 };
 use super::names;
-use super::object::{Body, Endpoint, Family, Key, Kind, Object};
+use super::object::{Body, Endpoint, EndpointState, Family, Key, Kind, Object};
 
 /// Addresses of one EndpointSlice and of one Endpoints object, as Kubernetes' own controllers limit them. The API
 /// server accepts 1,000 in a slice.
@@ -32,11 +38,12 @@ pub(super) struct ObjectBuilder<'a> {
     pub(super) identity: &'a Identity,
     pub(super) health: &'a HealthSettings,
     pub(super) endpoints: bool,
+    pub(super) pods: &'a PodTable,
 }
 
 type Addresses = BTreeMap<(Family, Option<u16>), Vec<HashedEndpoint>>;
 
-/// Address of an instance, with the hash that selects its slice.
+/// Address of an instance or a terminating pod, with the hash that selects its slice.
 struct HashedEndpoint {
     hash: u64,
     endpoint: Endpoint,
@@ -100,15 +107,16 @@ impl ObjectBuilder<'_> {
         objects
     }
 
-    /// Addresses by family and port, sorted by the ids of the instances.
+    /// Addresses by family and port: those of the instances, sorted by their ids, and then those of terminating pods.
     fn addresses(&self, found: &ServiceState) -> Addresses {
         let answering = self.health.answering(found);
         let mut hashed = Addresses::new();
         for instance in found.instances() {
-            let hash = SipHasher24::new().hash(instance.id().as_bytes());
+            let hash = slice_hash(instance.id());
             let is_ready = answering.answers(instance);
-            let pod = instance.pod().and_then(|pod| pod.split_once('/'));
-            let pod = pod.map(|(namespace, name)| (namespace.into(), name.into()));
+            let state = if is_ready { EndpointState::Ready } else { EndpointState::NotReady };
+            let pod = instance.pod().and_then(pod_reference);
+            let placement = self.placement(instance);
             let port = instance.port().filter(|port| *port != 0);
             let addresses = [
                 instance.ipv4().map(|address| (Family::V4, IpAddr::V4(address))),
@@ -116,23 +124,78 @@ impl ObjectBuilder<'_> {
             ];
             for (family, address) in addresses.into_iter().flatten().filter(|(_, address)| is_usable(address))
             {
-                let endpoint = Endpoint { address, is_ready, pod: pod.clone() };
+                let (pod, placement) = (pod.clone(), placement.clone());
+                let endpoint = Endpoint { address, state, pod, placement };
                 hashed.entry((family, port)).or_default().push(HashedEndpoint { hash, endpoint });
             }
         }
+        self.add_terminating(&found.service.id, &mut hashed);
         hashed
+    }
+
+    fn add_terminating(&self, service: &ServiceId, hashed: &mut Addresses) {
+        let terminating = self.pods.terminating(service);
+        if terminating.is_empty() {
+            return;
+        }
+        let instances = hashed
+            .iter()
+            .flat_map(|((_, port), of_port)| of_port.iter().map(|hashed| (*port, hashed.endpoint.address)));
+        let instances: HashSet<(Option<u16>, IpAddr)> = instances.collect();
+        for of_pod in terminating {
+            let hash = slice_hash(&of_pod.instance);
+            let port = of_pod.port.filter(|port| *port != 0);
+            for address in of_pod.addresses.iter().copied().filter(is_usable) {
+                if instances.contains(&(port, address)) {
+                    continue;
+                }
+                let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+                let endpoint = Endpoint {
+                    address,
+                    state: EndpointState::Terminating { is_serving: of_pod.is_serving },
+                    pod: pod_reference(&of_pod.pod),
+                    placement: of_pod.placement.clone(),
+                };
+                hashed.entry((family, port)).or_default().push(HashedEndpoint { hash, endpoint });
+            }
+        }
+    }
+
+    /// Node and zone of a pod, or the zone in the attributes of another instance. The zone that a pod's instance has there
+    /// may be the default of its region, which no node has.
+    fn placement(&self, instance: &Instance) -> Placement {
+        match instance.pod_uid() {
+            Some(uid) => self.pods.placement(uid),
+            None => {
+                let zone = instance.attribute(AVAILABILITY_ZONE).filter(|zone| names::is_label_value(zone));
+                Placement { node: None, zone: zone.map(Into::into) }
+            }
+        }
     }
 }
 
+/// Hash by which an instance belongs to a slice.
+fn slice_hash(instance: &str) -> u64 {
+    SipHasher24::new().hash(instance.as_bytes())
+}
+
+/// Kubernetes namespace and name of a pod.
+fn pod_reference(pod: &str) -> Option<(Box<str>, Box<str>)> {
+    let (namespace, name) = pod.split_once('/')?;
+    Some((namespace.into(), name.into()))
+}
+
 /// Addresses of an Endpoints object in order of port and address, and true if the limit left some out, beginning with
-/// those that are not ready. An address that several instances have at one port is listed once, and is ready if one of
-/// them is. An address without a port is left out if it also has a port, because the API server merges both.
+/// those that are not ready. Those of terminating pods are left out, as by Kubernetes' own controller. An address that
+/// several instances have at one port is listed once, and is ready if one of them is. An address without a port is left
+/// out if it also has a port, because the API server merges both.
 fn endpoints_addresses(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, bool) {
     let mut found: BTreeMap<(Option<u16>, IpAddr), &Endpoint> = BTreeMap::new();
     for ((_, port), hashed) in addresses {
-        for HashedEndpoint { endpoint, .. } in hashed {
+        let endpoints = hashed.iter().map(|hashed| &hashed.endpoint);
+        for endpoint in endpoints.filter(|endpoint| !endpoint.is_terminating()) {
             let kept = found.entry((*port, endpoint.address)).or_insert(endpoint);
-            if endpoint.is_ready && !kept.is_ready {
+            if endpoint.is_ready() && !kept.is_ready() {
                 *kept = endpoint;
             }
         }
@@ -141,10 +204,12 @@ fn endpoints_addresses(addresses: &Addresses) -> (Vec<(Option<u16>, Endpoint)>, 
         found.keys().filter(|(port, _)| port.is_some()).map(|(_, address)| *address).collect();
     found.retain(|(port, address), _| port.is_some() || !with_port.contains(address));
     let is_truncated = found.len() > ENDPOINTS_ADDRESSES_MAX;
-    let mut kept: Vec<_> = found.into_iter().map(|((port, _), endpoint)| (port, endpoint.clone())).collect();
+    let unplaced = |endpoint: &Endpoint| Endpoint { placement: Placement::default(), ..endpoint.clone() };
+    let mut kept: Vec<_> =
+        found.into_iter().map(|((port, _), endpoint)| (port, unplaced(endpoint))).collect();
     if is_truncated {
         // The sort is stable, so that the selection changes only if the addresses do.
-        kept.sort_by_key(|(_, endpoint)| !endpoint.is_ready);
+        kept.sort_by_key(|(_, endpoint)| !endpoint.is_ready());
         kept.truncate(ENDPOINTS_ADDRESSES_MAX);
         kept.sort_by_key(|(port, endpoint)| (*port, endpoint.address));
     }

@@ -46,14 +46,18 @@ pub(super) fn service(name: &str, id: &str) -> String {
 
 /// Value of a label: the text if it is valid, else its valid characters and the id.
 pub(super) fn label_value(text: &str, id: &str) -> String {
+    if is_label_value(text) { text.into() } else { generated(text, id, "") }
+}
+
+/// True if the text is the value of a label as Kubernetes defines it, and is not empty.
+pub(super) fn is_label_value(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let is_end = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
     let bytes = text.as_bytes();
-    let is_value = text.len() <= NAME_CHARACTERS_MAX
+    text.len() <= NAME_CHARACTERS_MAX
         && bytes.iter().all(|byte| is_inner(*byte))
         && is_end(bytes.first())
-        && is_end(bytes.last());
-    if is_value { text.into() } else { generated(text, id, "") }
+        && is_end(bytes.last())
 }
 
 /// True if a name can be used unchanged, because it is valid and does not end like a generated one.

@@ -12,6 +12,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::{self, EndpointConditions, EndpointPort, EndpointSlice};
 use kube::api::ObjectMeta;
 
+use crate::kubernetes::pod::Placement;
+
 use super::labels::{ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP};
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -64,12 +66,23 @@ pub(super) enum Family {
     V6,
 }
 
-/// Address of an instance, with the Kubernetes namespace and the name of its pod, if it is one.
+/// Address of an instance or of a terminating pod, with the Kubernetes namespace and the name of the pod, if there is
+/// one. Endpoints objects have no placements.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Endpoint {
     pub(super) address: IpAddr,
-    pub(super) is_ready: bool,
+    pub(super) state: EndpointState,
     pub(super) pod: Option<(Box<str>, Box<str>)>,
+    pub(super) placement: Placement,
+}
+
+/// Conditions of an endpoint. As Kubernetes defines them, one that does not terminate is serving if it is ready, and one
+/// that terminates is never ready.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum EndpointState {
+    Ready,
+    NotReady,
+    Terminating { is_serving: bool },
 }
 
 impl Object {
@@ -132,13 +145,10 @@ impl Object {
         });
         let endpoint = |endpoint: &Endpoint| v1::Endpoint {
             addresses: vec![endpoint.address.to_string()],
-            conditions: Some(EndpointConditions {
-                ready: Some(endpoint.is_ready),
-                serving: Some(endpoint.is_ready),
-                // A pod that is being deleted is not an instance any more.
-                terminating: Some(false),
-            }),
+            conditions: Some(endpoint.state.to_conditions()),
             target_ref: endpoint.target(),
+            node_name: endpoint.placement.node.as_deref().map(Into::into),
+            zone: endpoint.placement.zone.as_deref().map(Into::into),
             ..v1::Endpoint::default()
         };
         Some(EndpointSlice {
@@ -165,7 +175,7 @@ impl Object {
                 ..EndpointSubset::default()
             });
             let list =
-                if endpoint.is_ready { &mut subset.addresses } else { &mut subset.not_ready_addresses };
+                if endpoint.is_ready() { &mut subset.addresses } else { &mut subset.not_ready_addresses };
             list.get_or_insert_default().push(EndpointAddress {
                 ip: endpoint.address.to_string(),
                 target_ref: endpoint.target(),
@@ -192,6 +202,14 @@ impl Object {
 const POD: &str = "Pod";
 
 impl Endpoint {
+    pub(super) fn is_ready(&self) -> bool {
+        self.state == EndpointState::Ready
+    }
+
+    pub(super) fn is_terminating(&self) -> bool {
+        matches!(self.state, EndpointState::Terminating { .. })
+    }
+
     fn target(&self) -> Option<ObjectReference> {
         self.pod.as_ref().map(|(namespace, name)| ObjectReference {
             kind: Some(POD.into()),
@@ -199,6 +217,27 @@ impl Endpoint {
             name: Some(name.to_string()),
             ..ObjectReference::default()
         })
+    }
+}
+
+impl EndpointState {
+    /// State that has these conditions; `None` if the mirror never writes them.
+    fn of(conditions: &EndpointConditions) -> Option<EndpointState> {
+        match (conditions.ready?, conditions.serving?, conditions.terminating?) {
+            (true, true, false) => Some(EndpointState::Ready),
+            (false, false, false) => Some(EndpointState::NotReady),
+            (false, is_serving, true) => Some(EndpointState::Terminating { is_serving }),
+            _ => None,
+        }
+    }
+
+    fn to_conditions(self) -> EndpointConditions {
+        let (ready, serving, terminating) = match self {
+            EndpointState::Ready => (true, true, false),
+            EndpointState::NotReady => (false, false, false),
+            EndpointState::Terminating { is_serving } => (false, is_serving, true),
+        };
+        EndpointConditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) }
     }
 }
 
@@ -237,11 +276,13 @@ fn slice_body(slice: &EndpointSlice) -> Option<Body> {
     };
     let endpoint = |endpoint: &v1::Endpoint| {
         let [address] = endpoint.addresses.as_slice() else { return None };
-        let conditions = endpoint.conditions.clone()?;
-        let is_ready = conditions.ready?;
-        let pod = pod(endpoint.target_ref.as_ref())?;
-        let as_written = conditions.serving == Some(is_ready) && conditions.terminating == Some(false);
-        as_written.then_some(Endpoint { address: address.parse().ok()?, is_ready, pod })
+        let text = |text: &Option<String>| text.as_deref().map(Into::into);
+        Some(Endpoint {
+            address: address.parse().ok()?,
+            state: EndpointState::of(endpoint.conditions.as_ref()?)?,
+            pod: pod(endpoint.target_ref.as_ref())?,
+            placement: Placement { node: text(&endpoint.node_name), zone: text(&endpoint.zone) },
+        })
     };
     let endpoints = slice.endpoints.iter().map(endpoint).collect::<Option<Vec<_>>>()?;
     Some(Body::Slice { family, port, endpoints })
@@ -259,14 +300,16 @@ fn endpoints_body(endpoints: &Endpoints) -> Option<Body> {
             [] => vec![None],
             ports => ports.iter().map(port).collect::<Option<_>>()?,
         };
-        let ready = subset.addresses.iter().flatten().map(|address| (address, true));
-        let not_ready = subset.not_ready_addresses.iter().flatten().map(|address| (address, false));
-        for (address, is_ready) in ready.chain(not_ready) {
+        let ready = subset.addresses.iter().flatten().map(|address| (address, EndpointState::Ready));
+        let not_ready =
+            subset.not_ready_addresses.iter().flatten().map(|address| (address, EndpointState::NotReady));
+        for (address, state) in ready.chain(not_ready) {
             if address.hostname.is_some() || address.node_name.is_some() {
                 return None;
             }
             let pod = pod(address.target_ref.as_ref())?;
-            let endpoint = Endpoint { address: address.ip.parse().ok()?, is_ready, pod };
+            let address = address.ip.parse().ok()?;
+            let endpoint = Endpoint { address, state, pod, placement: Placement::default() };
             found.extend(ports.iter().map(|port| (*port, endpoint.clone())));
         }
     }

@@ -26,6 +26,7 @@ use crate::kubernetes::backoff::Backoff;
 use crate::kubernetes::client::error_text;
 use crate::kubernetes::follow::{Followed, Follower, ObservedClient};
 use crate::kubernetes::leader::Leadership;
+use crate::kubernetes::pod_table::{ChangedServices, PodTable};
 use crate::kubernetes::status::WatchStatus;
 use crate::model::NamespaceId;
 use crate::registry::{self, Registry};
@@ -87,6 +88,7 @@ pub(in crate::kubernetes) struct Mirror {
     pub(in crate::kubernetes) endpoints: bool,
     pub(in crate::kubernetes) installation: String,
     pub(in crate::kubernetes) pods: Arc<WatchStatus>,
+    pub(in crate::kubernetes) pod_table: Arc<PodTable>,
     pub(in crate::kubernetes) status: Arc<MirrorStatus>,
 }
 
@@ -157,7 +159,9 @@ impl<'m> MirrorReconciler<'m> {
             let read = Object::of_endpoints as fn(&Endpoints) -> _;
             events.push(object_events(client, &selector, Kind::Endpoints, read));
         }
+        let pod_table = &*self.mirror.pod_table;
         touched.take();
+        pod_table.take_changed();
         self.enqueue_all();
         let mut collect_at = None;
         loop {
@@ -171,9 +175,13 @@ impl<'m> MirrorReconciler<'m> {
                 () = touched.wait(), if collect_at.is_none() => {
                     collect_at = Some(now + Duration::from_millis(COALESCE_MS));
                 }
+                () = pod_table.changed(), if collect_at.is_none() => {
+                    collect_at = Some(now + Duration::from_millis(COALESCE_MS));
+                }
                 () = until(collect_at) => {
                     collect_at = None;
                     self.touched(touched.take());
+                    self.pods_changed(pod_table.take_changed());
                 }
                 () = until(next_delayed) => self.enqueue_delayed(),
                 () = sleep_until(now + Duration::from_millis(PODS_CHECK_MS)), if !has_synced => {}
@@ -267,6 +275,15 @@ impl<'m> MirrorReconciler<'m> {
         }
         if has_namespaces {
             self.namespaces_changed();
+        }
+    }
+
+    fn pods_changed(&mut self, changed: ChangedServices) {
+        match changed {
+            ChangedServices::Some(services) => {
+                services.iter().for_each(|service| self.enqueue(service.as_str().into()));
+            }
+            ChangedServices::All => self.enqueue_all(),
         }
     }
 
@@ -371,7 +388,8 @@ impl<'m> MirrorReconciler<'m> {
         let health = &registry.settings().health;
         let installation = &self.mirror.installation;
         let (identity, endpoints) = (registry.identity(), self.mirror.endpoints);
-        ObjectBuilder { installation, identity, health, endpoints }.objects(&state, found, namespace)
+        let pods = &self.mirror.pod_table;
+        ObjectBuilder { installation, identity, health, endpoints, pods }.objects(&state, found, namespace)
     }
 
     async fn execute(&mut self, action: &Action) -> Result<(), Failure> {

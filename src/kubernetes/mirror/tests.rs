@@ -1,11 +1,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::discovery::v1 as discovery;
+
 use super::cache::{Action, LiveObject, ObjectCache};
 use super::desired::{ENDPOINTS_ADDRESSES_MAX, ObjectBuilder, SLICE_ADDRESSES_MAX};
 use super::names;
-use super::object::{Body, Endpoint, Family, Key, Kind, Object};
-use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
+use super::object::{Body, Endpoint, EndpointState, Family, Key, Kind, Object};
+use crate::kubernetes::pod::{Placement, TerminatingEndpoint};
+use crate::kubernetes::pod_table::PodTable;
+use crate::model::instance::{AVAILABILITY_ZONE, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
 use crate::model::service::{DnsConfig, DnsRecord, DnsRecordType, RoutingPolicy};
 use crate::model::{
     Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, ObservedPod,
@@ -20,6 +24,7 @@ fn identity() -> Identity {
 #[derive(Default)]
 struct World {
     state: State,
+    pods: PodTable,
     number: u64,
 }
 
@@ -76,6 +81,12 @@ impl World {
         instance
     }
 
+    /// Replaces the instance of a pod by its terminating endpoint.
+    fn terminate(&mut self, service: &ServiceId, name: &str, endpoint: TerminatingEndpoint) {
+        self.state.apply(&Change::ForgetInstance(service.clone(), name.into()));
+        self.pods.set_terminating(&endpoint.pod.clone(), vec![endpoint]);
+    }
+
     fn objects(&self, service: &ServiceId) -> Vec<Object> {
         self.objects_with(service, UnknownHealth::Serve)
     }
@@ -98,8 +109,8 @@ impl World {
         let names = names::namespaces(&self.state);
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = HealthSettings { unknown, ..HealthSettings::default() };
-        let (installation, identity) = ("cloudmap-dns", &identity());
-        ObjectBuilder { installation, identity, health: &health, endpoints }.objects(
+        let (installation, identity, pods) = ("cloudmap-dns", &identity(), &self.pods);
+        ObjectBuilder { installation, identity, health: &health, endpoints, pods }.objects(
             &self.state,
             found,
             namespace,
@@ -112,12 +123,28 @@ fn packed(attributes: &[(&str, &str)]) -> Attributes {
     Attributes::new(&map.collect()).unwrap()
 }
 
-/// Names, ports and addresses of slices; addresses that are not ready are in parentheses.
+fn terminating(service: &ServiceId, name: &str, address: &str, is_serving: bool) -> TerminatingEndpoint {
+    TerminatingEndpoint {
+        pod: format!("default/{name}").into(),
+        service: service.clone(),
+        instance: name.into(),
+        addresses: Box::new([address.parse().unwrap()]),
+        port: None,
+        is_serving,
+        placement: Placement::default(),
+    }
+}
+
+/// Names, ports and addresses of slices; addresses that are not ready are in parentheses. Those that terminate follow `-`
+/// if they are serving, and else `!`.
 fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
     let slice = |object: &Object| match &object.body {
         Body::Slice { port, endpoints, .. } => {
-            let word = |Endpoint { address, is_ready, .. }: &Endpoint| {
-                if *is_ready { address.to_string() } else { format!("({address})") }
+            let word = |Endpoint { address, state, .. }: &Endpoint| match state {
+                EndpointState::Ready => address.to_string(),
+                EndpointState::NotReady => format!("({address})"),
+                EndpointState::Terminating { is_serving: true } => format!("-{address}"),
+                EndpointState::Terminating { is_serving: false } => format!("!{address}"),
             };
             let words: Vec<_> = endpoints.iter().map(word).collect();
             Some((object.key.name.to_string(), *port, words.join(" ")))
@@ -133,7 +160,7 @@ fn addresses(object: &Object) -> Vec<String> {
     let word = |(port, endpoint): &(Option<u16>, Endpoint)| {
         let address = &endpoint.address;
         let word = port.map_or(address.to_string(), |port| format!("{address} {port}"));
-        if endpoint.is_ready { word } else { format!("({word})") }
+        if endpoint.is_ready() { word } else { format!("({word})") }
     };
     addresses.iter().map(word).collect()
 }
@@ -222,6 +249,123 @@ fn endpoints_are_ready_as_dns_serves_them() {
     let Body::Slice { endpoints, .. } = &objects[1].body else { panic!("{objects:?}") };
     assert_eq!(endpoints[0].pod, Some(("default".into(), "a".into())));
     assert_eq!(endpoints[3].pod, None);
+}
+
+#[test]
+fn pods_terminate_in_slices_and_not_in_endpoints() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    for (number, name) in ["a", "b", "c"].into_iter().enumerate() {
+        world.pod(&service, name, &format!("10.42.0.{}", number + 1), Readiness::Ready);
+    }
+    world.terminate(&service, "a", terminating(&service, "a", "10.42.0.1", true));
+    world.terminate(&service, "b", terminating(&service, "b", "10.42.0.2", false));
+    let expected = |addresses| vec![row("sd-web-ipv4", None, addresses)];
+    assert_eq!(slices(&world.objects(&service)), expected("10.42.0.3 -10.42.0.1 !10.42.0.2"));
+    assert_eq!(addresses(&world.endpoints(&service)), ["10.42.0.3"]);
+    let objects = world.objects(&service);
+    let conditions = objects[1].to_slice(None).unwrap().endpoints.into_iter().map(|endpoint| {
+        let conditions = endpoint.conditions.unwrap();
+        (conditions.ready.unwrap(), conditions.serving.unwrap(), conditions.terminating.unwrap())
+    });
+    let expected_conditions = [(true, true, false), (false, true, true), (false, false, true)];
+    assert_eq!(conditions.collect::<Vec<_>>(), expected_conditions);
+    let Body::Slice { endpoints, .. } = &objects[1].body else { panic!("{objects:?}") };
+    assert_eq!(endpoints[1].pod, Some(("default".into(), "a".into())));
+    // A pod that has the address of another one, such as that of their node, is the endpoint.
+    world.pod(&service, "d", "10.42.0.1", Readiness::NotReady);
+    assert_eq!(slices(&world.objects(&service)), expected("10.42.0.3 (10.42.0.1) !10.42.0.2"));
+    world.pods.remove("default/b", Uid::of("b"));
+    assert_eq!(slices(&world.objects(&service)), expected("10.42.0.3 (10.42.0.1)"));
+}
+
+#[test]
+fn terminating_endpoints_have_their_own_slices_by_family_and_port() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.42.0.1"), (AWS_INSTANCE_PORT, "80")]);
+    let both = ["10.42.0.1".parse().unwrap(), "fd00::1".parse().unwrap(), "fe80::1".parse().unwrap()];
+    let dual = TerminatingEndpoint {
+        addresses: Box::new(both),
+        port: Some(8080),
+        ..terminating(&service, "b", "10.42.0.1", true)
+    };
+    world.terminate(&service, "b", dual);
+    assert_eq!(
+        slices(&world.objects(&service)),
+        [
+            row("sd-web-ipv4-80", Some(80), "10.42.0.1"),
+            row("sd-web-ipv4-8080", Some(8080), "-10.42.0.1"),
+            row("sd-web-ipv6-8080", Some(8080), "-fd00::1"),
+        ]
+    );
+}
+
+#[test]
+fn a_pod_stays_in_its_slice_while_it_terminates() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    for number in 0..200 {
+        world.pod(&service, &format!("web-{number}"), &format!("10.42.0.{number}"), Readiness::Ready);
+    }
+    let of_slices = |world: &World| -> Vec<(String, usize)> {
+        let slices = slices(&world.objects(&service)).into_iter();
+        slices.map(|(name, _, addresses)| (name, addresses.split(' ').count())).collect()
+    };
+    let before = of_slices(&world);
+    assert!(before.len() > 2, "{before:?}");
+    for number in (0..200).step_by(3) {
+        let name = format!("web-{number}");
+        let endpoint = terminating(&service, &name, &format!("10.42.0.{number}"), true);
+        world.terminate(&service, &name, endpoint);
+    }
+    assert_eq!(of_slices(&world), before);
+}
+
+#[test]
+fn endpoints_have_the_node_and_zone_of_their_pod_or_the_zone_of_their_instance() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    let on = |node: &str, zone: &str| Placement { node: Some(node.into()), zone: Some(zone.into()) };
+    world.pod(&service, "a", "10.42.0.1", Readiness::Ready);
+    world.pods.set_placement(Uid::of("a"), &on("node-1", "rack-1"), [&service].into_iter());
+    world.pod(&service, "b", "10.42.0.2", Readiness::Ready);
+    let endpoint = terminating(&service, "c", "10.42.0.3", true);
+    world.terminate(&service, "c", TerminatingEndpoint { placement: on("node-3", "rack-3"), ..endpoint });
+    let long = "x".repeat(64);
+    for (number, zone) in ["us-east-1b", "not a zone", "-", &long, &long[1..]].into_iter().enumerate() {
+        let address = format!("192.0.2.{number}");
+        let attributes = [(AWS_INSTANCE_IPV4, address.as_str()), (AVAILABILITY_ZONE, zone)];
+        world.instance(&service, &format!("i-{number}"), &attributes);
+    }
+    world.instance(&service, "no-zone", &[(AWS_INSTANCE_IPV4, "192.0.2.9")]);
+    let slice = world.objects(&service)[1].to_slice(None).unwrap();
+    let endpoints = slice.endpoints.iter();
+    let found = endpoints.map(|endpoint| {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        (endpoint.addresses[0].as_str(), text(&endpoint.node_name), text(&endpoint.zone))
+    });
+    let row = |address, node: &str, zone: &str| (address, node.to_string(), zone.to_string());
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [
+            row("10.42.0.1", "node-1", "rack-1"),
+            row("10.42.0.2", "-", "-"),
+            row("192.0.2.0", "-", "us-east-1b"),
+            row("192.0.2.1", "-", "-"),
+            row("192.0.2.2", "-", "-"),
+            row("192.0.2.3", "-", "-"),
+            row("192.0.2.4", "-", &long[1..]),
+            row("192.0.2.9", "-", "-"),
+            row("10.42.0.3", "node-3", "rack-3"),
+        ]
+    );
+    let endpoints = world.endpoints(&service).to_endpoints(None).unwrap().subsets.unwrap();
+    assert!(endpoints[0].addresses.iter().flatten().all(|address| address.node_name.is_none()));
 }
 
 #[test]
@@ -451,13 +595,29 @@ fn written_objects_are_equal_when_read_back() {
 
     let endpoint = |address: &str, pod: Option<(&str, &str)>| Endpoint {
         address: address.parse().unwrap(),
-        is_ready: pod.is_some(),
+        state: if pod.is_some() { EndpointState::Ready } else { EndpointState::NotReady },
         pod: pod.map(|(namespace, name)| (namespace.into(), name.into())),
+        placement: Placement { node: pod.map(|_| "node-1".into()), zone: Some("rack-1".into()) },
     };
-    let endpoints = vec![endpoint("10.0.0.1", Some(("default", "web-1"))), endpoint("10.0.0.2", None)];
+    let mut endpoints = vec![endpoint("10.0.0.1", Some(("default", "web-1"))), endpoint("10.0.0.2", None)];
+    for is_serving in [true, false] {
+        let state = EndpointState::Terminating { is_serving };
+        endpoints.push(Endpoint { state, ..endpoint("10.0.0.3", None) });
+    }
     let whole = object(Kind::EndpointSlice, Body::Slice { family: Family::V4, port: Some(80), endpoints });
     let mut slice = whole.to_slice(None).unwrap();
     assert_eq!(Object::of_slice(&slice), Some(whole.clone()));
+    let changes: [fn(&mut discovery::Endpoint); 4] = [
+        |endpoint| endpoint.conditions.as_mut().unwrap().ready = Some(false),
+        |endpoint| endpoint.conditions.as_mut().unwrap().terminating = Some(true),
+        |endpoint| endpoint.node_name = None,
+        |endpoint| endpoint.zone = Some("rack-2".into()),
+    ];
+    for change in changes {
+        let mut changed = slice.clone();
+        change(&mut changed.endpoints[0]);
+        assert_ne!(Object::of_slice(&changed), Some(whole.clone()));
+    }
     slice.endpoints[0].conditions.as_mut().unwrap().ready = Some(false);
     assert_ne!(Object::of_slice(&slice), Some(whole));
 }

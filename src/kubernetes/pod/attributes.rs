@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::model::instance::{AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, WEIGHT};
+use crate::model::instance::{
+    AVAILABILITY_ZONE, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT, WEIGHT,
+};
 
 use super::ids::task_id;
 use super::object::{Pod, ZONE};
@@ -91,7 +93,7 @@ impl Task {
             (AWS_INSTANCE_IPV4, address(true)),
             (AWS_INSTANCE_IPV6, address(false)),
             (AWS_INSTANCE_PORT, port.clone()),
-            ("AVAILABILITY_ZONE", text(&self.zone)),
+            (AVAILABILITY_ZONE, text(&self.zone)),
             ("REGION", text(&self.region)),
             ("ECS_SERVICE_NAME", self.service.clone()),
             ("ECS_CLUSTER_NAME", cluster.and_then(text)),

@@ -31,6 +31,7 @@ pub struct Pod {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PodSpec {
+    pub(super) node_name: Option<String>,
     pub(super) host_network: Option<bool>,
     pub(super) containers: Option<Vec<Container>>,
 }

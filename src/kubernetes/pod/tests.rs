@@ -41,7 +41,10 @@ pub(crate) fn backend() -> Value {
                 ]).to_string(),
             },
         },
-        "spec": {"containers": [{"name": "backend", "ports": [{"containerPort": 8080}]}]},
+        "spec": {
+            "nodeName": "node-1",
+            "containers": [{"name": "backend", "ports": [{"containerPort": 8080}]}],
+        },
         "status": {
             "phase": "Running",
             "podIP": "10.42.0.24",
@@ -324,6 +327,90 @@ fn readiness_follows_the_status_of_the_pod() {
     }
 }
 
+/// Deleted pod, with a change of its status.
+fn deleted(change: impl FnOnce(&mut Value)) -> ParsedPod {
+    read(changed(|pod| {
+        pod["metadata"]["deletionTimestamp"] = json!("2025-12-01T10:05:00Z");
+        change(pod);
+    }))
+}
+
+#[test]
+fn a_deleted_pod_has_terminating_endpoints_until_it_has_ended() {
+    let ready = |status: &str| json!([{"type": "Ready", "status": status}]);
+    for (what, parsed, expected) in [
+        ("ready", deleted(|_| {}), Some(true)),
+        ("not ready any more", deleted(|pod| pod["status"]["conditions"] = ready("False")), Some(false)),
+        ("unknown readiness", deleted(|pod| pod["status"]["conditions"] = ready("Unknown")), Some(false)),
+        (
+            "its container has ended, the pod has not",
+            deleted(|pod| {
+                pod["status"]["conditions"] = ready("False");
+                let ended = json!({"terminated": {"exitCode": 0}});
+                pod["status"]["containerStatuses"] = json!([container(ended, 0)]);
+            }),
+            Some(false),
+        ),
+        ("succeeded", deleted(|pod| pod["status"]["phase"] = json!("Succeeded")), None),
+        ("failed", deleted(|pod| pod["status"]["phase"] = json!("Failed")), None),
+        (
+            "never started",
+            deleted(|pod| {
+                pod["status"]["phase"] = json!("Pending");
+                pod["status"]["conditions"] = ready("False");
+            }),
+            None,
+        ),
+        (
+            "no address yet",
+            deleted(|pod| {
+                pod["status"]["podIPs"] = json!([]);
+                pod["status"]["podIP"] = json!(null);
+            }),
+            None,
+        ),
+        ("without registries", deleted(|pod| pod["metadata"]["annotations"] = json!({})), None),
+        ("not deleted", read(backend()), None),
+    ] {
+        let found: Vec<bool> = parsed.terminating.iter().map(|endpoint| endpoint.is_serving).collect();
+        assert_eq!(found, Vec::from_iter(expected), "{what}");
+        assert!(parsed.terminating.is_empty() || parsed.registrations.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn terminating_endpoints_have_the_id_addresses_and_port_of_the_instance() {
+    let addresses = json!([{"ip": "10.42.0.24"}, {"ip": "fd00::24"}]);
+    let parsed = deleted(|pod| {
+        pod["status"]["podIPs"] = addresses.clone();
+        pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!("rack-7");
+    });
+    let [endpoint] = parsed.terminating.as_slice() else { panic!("{parsed:?}") };
+    let placement = Placement { node: Some("node-1".into()), zone: Some("rack-7".into()) };
+    assert_eq!(parsed.placement, placement);
+    let expected = TerminatingEndpoint {
+        pod: "default-us-east-1/backend-api-service-7d9c-x2x4z".into(),
+        service: "srv-backend".into(),
+        instance: "0123456789abcdef0123456789abcdef".into(),
+        addresses: Box::new(["10.42.0.24".parse().unwrap(), "fd00::24".parse().unwrap()]),
+        port: Some(8080),
+        is_serving: true,
+        placement,
+    };
+    assert_eq!(*endpoint, expected);
+}
+
+#[test]
+fn the_placement_has_no_default() {
+    let unlabelled = Placement { node: Some("node-1".into()), zone: None };
+    assert_eq!(read(backend()).placement, unlabelled);
+    let empty = read(changed(|pod| {
+        pod["spec"]["nodeName"] = json!("");
+        pod["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!("");
+    }));
+    assert_eq!(empty.placement, Placement::default());
+}
+
 #[test]
 fn addresses_are_one_of_each_family() {
     for (addresses, expected) in [
@@ -506,6 +593,7 @@ fn null_fields_are_read_as_missing() {
         "/metadata/creationTimestamp",
         "/metadata/uid",
         "/spec",
+        "/spec/nodeName",
         "/spec/containers",
         "/spec/containers/0/name",
         "/spec/containers/0/ports",

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME, AWS_INSTANCE_IPV4,
-    AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
+    AVAILABILITY_ZONE, AWS_ALIAS_DNS_NAME, AWS_EC2_INSTANCE_ID, AWS_INIT_HEALTH_STATUS, AWS_INSTANCE_CNAME,
+    AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT,
 };
 
 /// Keys that are packed as a number: those of Cloud Map, and those that ECS gives to its instances. A number is part of the
@@ -17,7 +17,7 @@ const KEY_NUMBERS: [(&str, u8); 12] = [
     (AWS_ALIAS_DNS_NAME, 4),
     (AWS_EC2_INSTANCE_ID, 5),
     (AWS_INIT_HEALTH_STATUS, 6),
-    ("AVAILABILITY_ZONE", 7),
+    (AVAILABILITY_ZONE, 7),
     ("REGION", 8),
     ("ECS_SERVICE_NAME", 9),
     ("ECS_CLUSTER_NAME", 10),

@@ -35,7 +35,7 @@ class Kubelet:
     def run(self, pod, *ips, ready=True):
         """Binds the pod to the node and reports its containers as started, with addresses, and ready or not."""
         if "nodeName" not in pod["spec"]:
-            self._bind(pod)
+            self.bind(pod)
         ips = ips or ((self.host_ip,) if pod["spec"].get("hostNetwork") else (next(self._addresses),))
         return self._patch(pod, phase="Running", podIP=ips[0], podIPs=[{"ip": ip} for ip in ips], hostIP=self.host_ip,
                            startTime=now(), conditions=conditions(pod, ready), containerStatuses=containers(pod, ready))
@@ -61,7 +61,8 @@ class Kubelet:
         """Deletes the object of a pod whose containers have ended, which is the last step of a graceful deletion."""
         self.cluster.delete("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"], grace_seconds=0)
 
-    def _bind(self, pod):
+    def bind(self, pod):
+        """Binds the pod to the node, and starts nothing."""
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
         self.cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods/{name}/binding", {
             "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},

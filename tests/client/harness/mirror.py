@@ -5,6 +5,9 @@ from .deadline import PATIENCE_SECONDS, eventually
 # Each poll starts kubectl, so it is less frequent than others.
 POLL_SECONDS = 0.1
 CONDITIONS = ("ready", "serving", "terminating")
+READY, NOT_READY = (True, True, False), (False, False, False)
+DRAINING, ENDING = (False, True, True), (False, False, True)
+STATES = (READY, NOT_READY, DRAINING, ENDING)
 
 
 class Mirror:
@@ -29,11 +32,20 @@ class Mirror:
         return {address: tuple(word == "true" for word in words) for address, *words in found}
 
     def endpoints(self, service):
-        """The ready addresses and the others. None may be terminating: such a pod is not an instance any more."""
+        """The ready addresses and the others. Those of terminating pods are in neither: such a pod is not an instance any more."""
         found = self.conditions(service)
-        assert all(conditions in ((True, True, False), (False, False, False)) for conditions in found.values()), found
+        assert all(conditions in STATES for conditions in found.values()), found
         return ({address for address, (ready, *_) in found.items() if ready},
-                {address for address, (ready, *_) in found.items() if not ready})
+                {address for address, (ready, _, terminating) in found.items() if not ready and not terminating})
+
+    def details(self, service, namespace=None):
+        """Conditions, node, zone and pod of each endpoint of the Service, or of one in another Kubernetes namespace, by address."""
+        pieces = self.cluster.list("discovery.k8s.io/v1/EndpointSlice", namespace or self.namespace,
+                                   f"kubernetes.io/service-name={service}")
+        return {endpoint["addresses"][0]: (
+                    tuple(endpoint["conditions"][name] for name in CONDITIONS), endpoint.get("nodeName"), endpoint.get("zone"),
+                    endpoint.get("targetRef", {}).get("name"))
+                for piece in pieces for endpoint in piece["endpoints"] or ()}
 
     def addresses(self, service):
         """The ready and the other addresses of the Service's Endpoints object, or None if it does not exist."""

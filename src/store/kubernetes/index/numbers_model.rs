@@ -17,7 +17,7 @@ use super::super::resources::CloudMapStore;
 use super::contents::Index;
 use super::events::Removal;
 use crate::kubernetes::index::Index as Pods;
-use crate::kubernetes::pod::{KnownReadiness, ParsedPod, Registration};
+use crate::kubernetes::pod::{KnownReadiness, ParsedPod, Placement, Registration};
 use crate::model::{Attributes, Identity, PodDetails, Readiness, ServiceId, Uid};
 use crate::registry::{
     Change, ChangeNotifier, Command, Event, Group, HealthSettings, Publish, Registry, Renumber, Reply,
@@ -224,6 +224,8 @@ fn parsed_pod(object: &Object) -> ParsedPod {
             readiness: known,
             container_readiness: known,
         }],
+        placement: Placement::default(),
+        terminating: Vec::new(),
         problems: Vec::new(),
         contradictions: Vec::new(),
     }

@@ -51,8 +51,6 @@ const SILENT_MS_MAX: u64 = 300_000;
 const SKEW_S_MAX: i64 = 60;
 /// Time that the start waits until the server is announced, in milliseconds.
 const ANNOUNCED_MS_MAX: u64 = 2_000;
-/// Age up to which a list of the servers is used again, in milliseconds.
-const LIST_MS: u64 = 500;
 const REQUEST_MS_MAX: u64 = 2_000;
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Servers that are asked at a time.
@@ -70,7 +68,7 @@ pub struct Servers {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// `others` has the other servers by the names of their Leases. `ended` is the time at which the last of those that have ended
+/// `others` has the other servers by the names of their Leases, from a list that began at `listed`. `ended` is the time at which the last of those that have ended
 /// was found to have.
 #[derive(Default)]
 struct Known {
@@ -133,8 +131,14 @@ impl Servers {
     /// answers queries: others do not ask one that they do not know.
     pub async fn join(self: &Arc<Servers>) {
         let announced = timeout(Duration::from_millis(ANNOUNCED_MS_MAX), self.announce()).await;
-        if !matches!(announced, Ok(Ok(()))) {
+        let failure = match announced {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error_text(&error)),
+            Err(_) => Some("the API server did not answer in time".into()),
+        };
+        if let Some(error) = failure {
             tracing::warn!(
+                error,
                 "this server is not announced to the others yet, so that they may say too early that an instance is drained"
             );
         }
@@ -200,6 +204,7 @@ impl Servers {
             ..LeaseSpec::default()
         };
         let metadata = ObjectMeta {
+            name: Some(self.own_name.clone()),
             labels: Some([(SERVER_LABEL.to_string(), "true".to_string())].into()),
             annotations: Some([(API_ANNOTATION.to_string(), self.api.to_string())].into()),
             ..ObjectMeta::default()
@@ -212,6 +217,7 @@ impl Servers {
 
     /// Lists the servers, and remembers which have appeared, renewed their Leases, or ended.
     async fn list(&self, known: &mut Known) -> Result<(), kube::Error> {
+        let began = Instant::now();
         let found = self.leases.list(&ListParams::default().labels(&format!("{SERVER_LABEL}=true"))).await?;
         let now = Instant::now();
         let mut others: HashMap<String, Other> = HashMap::new();
@@ -235,7 +241,7 @@ impl Servers {
             known.ended = Some(now);
         }
         known.others = others;
-        known.listed = Some(now);
+        known.listed = Some(began);
         Ok(())
     }
 
@@ -255,12 +261,12 @@ impl Servers {
         }
     }
 
-    /// The other servers, from a list that was made a moment ago.
+    /// The other servers, from a list that was begun after this call. Questions that wait for it share it.
     async fn others(&self) -> Result<Vec<(String, Other)>, String> {
+        let asked = Instant::now();
         let listed = async {
             let mut known = self.known.lock().await;
-            let is_new = known.listed.is_some_and(|at| at.elapsed() < Duration::from_millis(LIST_MS));
-            if !is_new {
+            if known.listed.is_none_or(|began| began < asked) {
                 self.list(&mut known).await.map_err(|error| error_text(&error))?;
             }
             Ok(known.others.iter().map(|(name, other)| (name.clone(), other.clone())).collect())

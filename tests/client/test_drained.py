@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from harness import kecs
 from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.kecs import BACKEND
@@ -24,8 +25,8 @@ LEASE_SECONDS = 15
 
 
 @pytest.fixture(scope="module")
-def cluster(running_cluster):
-    with defined_cluster(running_cluster) as defined:
+def cluster(tmp_path_factory):
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as defined:
         yield defined
 
 
@@ -206,6 +207,7 @@ def test_those_that_wait_leave_room_for_others(start):
 def test_a_pod_is_drained_after_it_left(start, cluster, kubelet):
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory")
     service = Service(server)
+    cluster.apply(kecs.namespace())
     pod = kubelet.create(BACKEND.pod(BACKEND.registry(service.id)))
     name = pod["metadata"]["name"]
     instance = pod["metadata"]["labels"].get("kecs.dev/task-id", name)
@@ -239,7 +241,7 @@ class TestSeveralServers:
         for named in (gone.id, gone.name):
             assert status(one, named, "a") == 202
         # One that stops in order has answered with what it knew until then.
-        service.cloudmap.deregister(service.id, "b")
+        one.cloudmap().deregister(service.id, "b")
         other.stop()
         assert status(one, service.id, "b", wait=60) == 200
 

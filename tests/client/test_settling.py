@@ -5,6 +5,7 @@ import time
 import pytest
 from test_dns_transfer import transferred
 
+from harness import kecs
 from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.kecs import BACKEND
@@ -12,8 +13,8 @@ from harness.kubernetes import defined_cluster
 
 
 @pytest.fixture(scope="module")
-def cluster(running_cluster):
-    with defined_cluster(running_cluster) as defined:
+def cluster(tmp_path_factory):
+    with defined_cluster(tmp_path_factory.mktemp("cluster")) as defined:
         yield defined
 
 
@@ -76,6 +77,7 @@ def test_the_ttl_is_never_raised(start):
 def test_instances_that_are_not_ready_keep_it_small(start, cluster, kubelet):
     server = start("--kubeconfig", cluster.kubeconfig, "--store", "memory", "--settling-ttl", "2s")
     service = Service(server)
+    cluster.apply(kecs.namespace())
     pod = kubelet.create(BACKEND.pod(BACKEND.registry(service.id)), ready=False)
     eventually(lambda: len(service.cloudmap.health(service.id)) == 2)
     # Longer than the TTL of the records.

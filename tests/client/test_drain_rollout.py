@@ -31,8 +31,9 @@ HOST = f"{NAME}.{ZONE}"
 TASKS = 3
 ONE_MORE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 NEW_IMAGE = "registry.kecs.local:5000/backend:2"
-# CoreDNS keeps answers for at least 5 seconds, and counts the seconds that remain up: it returns a TTL of 1 until the end.
-SHORT_TTL, COREDNS_TTL_MIN = 2, 5
+# CoreDNS keeps answers for at least 5 seconds, and rounds the remaining time up: in the last second it returns a TTL of 1. So
+# clients may hold an address for 6 seconds with the short TTL, and for 9 with the long one.
+SHORT_TTL, LONG_TTL = 2, 8
 CONNECTORS, CONNECT_SECONDS = 3, 0.02
 RESOLVE_SECONDS = 0.05
 # Duration of one poll of a preStop hook. A drained pod has several, so that both answers of /drained are seen.
@@ -171,7 +172,7 @@ class TaskKubelet(Kubelet):
 
 
 @dataclass
-class Reply:
+class DrainedReply:
     """A response of /drained."""
 
     instance: str
@@ -222,7 +223,7 @@ class Drain:
         try:
             connection.request("GET", f"/drained/{HOST}/{instance}?wait={WAIT_SECONDS}")
             response = connection.getresponse()
-            return Reply(instance, response.status, response.headers["Retry-After"], response.read().decode())
+            return DrainedReply(instance, response.status, response.headers["Retry-After"], response.read().decode())
         finally:
             connection.close()
 
@@ -230,7 +231,7 @@ class Drain:
 # -- clients --------------------------------------------------------------------------------------------------------------
 
 @dataclass
-class Connection:
+class Attempt:
     """An attempt to connect to an address: its times, the name that was received, or the error."""
 
     address: str
@@ -245,7 +246,7 @@ class Connection:
         return self.ended <= self.held_until
 
 
-class Clients:
+class CachingClients:
     """Clients that hold the addresses of each answer of CoreDNS until its TTL ends, and connect to a random one of them.
 
     The name is resolved many times in a second, because an answer from the last moment of CoreDNS's cache is held the longest.
@@ -321,7 +322,7 @@ class Clients:
             for address in [rdata.address for rdata in rrset]:
                 self._held[address] = max(until, self._held.get(address, until))
                 self._journal.note_latest(address, "in an answer of CoreDNS",
-                                          f": TTL {rrset.ttl}, held until {self._journal.clock(until).strip()}")
+                                          f": TTL {rrset.ttl}, held until {self._journal.clock(self._held[address]).strip()}")
             self._refreshes += rrset.ttl > last_ttl
             last_ttl = rrset.ttl
 
@@ -338,7 +339,7 @@ class Clients:
             if not held:
                 continue
             address, until = random.choice([*held.items()])
-            made = Connection(address, until, time.monotonic())
+            made = Attempt(address, until, time.monotonic())
             try:
                 with socket.create_connection((address, self._port), PATIENCE_SECONDS) as connection:
                     made.name = connection.makefile().read()
@@ -407,7 +408,7 @@ def update_under_load(scene, ttl):
     """Replaces all tasks while clients connect. Returns the clients, and the tasks of before and after the update."""
     with scene.kubelet.follow(scene.ecs.namespace, ready_after_seconds=None):
         old = scene.deploy(ttl)
-        with Clients(scene.coredns, scene.servers, scene.ecs.port, scene.journal) as clients:
+        with CachingClients(scene.coredns, scene.servers, scene.ecs.port, scene.journal) as clients:
             clients.wait_for_connections(old)
             # An old task is deleted when a new one becomes ready.
             scene.kubelet.wait_for_probe = clients.wait_for_refresh
@@ -421,7 +422,7 @@ def update_under_load(scene, ttl):
     return clients, old, new
 
 
-@pytest.fixture(params=["one_server", "two_servers"])
+@pytest.fixture
 def servers(request, cluster, start, replica):
     """One server that stores nothing, or two that share custom resources."""
     if request.param == "two_servers":
@@ -439,7 +440,8 @@ def scene(cluster, servers, coredns):
     scene.kubelet.close()
 
 
-@pytest.mark.parametrize("ttl", [SHORT_TTL, COREDNS_TTL_MIN])
+@pytest.mark.parametrize("servers, ttl", [("one_server", SHORT_TTL), ("one_server", LONG_TTL), ("two_servers", SHORT_TTL)],
+                         indirect=["servers"])
 def test_clients_reach_every_address_they_hold_if_pods_stop_only_when_drained(scene, ttl):
     scene.kubelet.pre_stop = scene.drain
     clients, old, _ = update_under_load(scene, ttl)

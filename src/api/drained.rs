@@ -34,7 +34,7 @@ use super::request::Api;
 /// Largest number of requests that wait at a time. They get at most half of the connections.
 const WAITING_MAX: usize = 4_096;
 const WAIT_S_MAX: u64 = 900;
-/// Interval at which an instance that has not left is looked up again, in milliseconds.
+/// Interval at which this server checks an instance that has not left, in milliseconds.
 const OWN_MS: u64 = 200;
 /// Interval at which other servers are asked again, in milliseconds.
 const OTHERS_MS: u64 = 1_000;
@@ -130,7 +130,7 @@ impl Api {
         }
     }
 
-    /// Waits until it is worth to ask again.
+    /// Waits for the time after which the knowledge can be different.
     async fn pause(&self, subject: &Subject<'_>, hold: &Result<Hold, String>) {
         match hold {
             Ok(Hold::Answered(_)) if matches!(self.own_hold(subject), Hold::Answered(_)) => {
@@ -157,7 +157,7 @@ impl Api {
         let mut seen = Vec::new();
         loop {
             let found = versions();
-            // Looking at all instances of a service takes long, where it has many.
+            // The check reads all instances of the service, so that it is repeated for a new version only.
             let is_seen =
                 found.len() == seen.len() && found.iter().zip(&seen).all(|(one, other)| is_same(one, other));
             if !is_seen && !matches!(self.own_hold(subject), Hold::Answered(_)) {

@@ -22,7 +22,7 @@ impl<const BOUNDS: usize> Histogram<BOUNDS> {
         Histogram { bounds_s, counts, larger: AtomicU64::new(0), sum_us: AtomicU64::new(0) }
     }
 
-    /// Counts a duration.
+    /// Counts a duration in the first bucket whose bound is not smaller.
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let at = self.bounds_s.partition_point(|bound| *bound < seconds);

@@ -68,8 +68,8 @@ pub struct Servers {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// `others` has the other servers by the names of their Leases, from a list that began at `listed`. `ended` is the time at which the last of those that have ended
-/// was found to have.
+/// `others` has the other servers by the names of their Leases, from a list that began at `listed`. `ended` is the time at which
+/// the last of those that have ended was found to have.
 #[derive(Default)]
 struct Known {
     listed: Option<Instant>,
@@ -89,14 +89,14 @@ struct Other {
     has_ended: bool,
 }
 
-/// What a server knows.
+/// Response of another server, with the id of the process that answers.
 #[derive(Deserialize)]
 struct Answer {
     server: String,
     hold: Hold,
 }
 
-/// Reason why a server did not answer. `Absent` means that no process, or one of another program, listens at its address.
+/// Reason why a server did not answer. It is `Absent` if nobody, or another program, listens at its address.
 #[derive(Debug)]
 enum Silence {
     Absent(String),

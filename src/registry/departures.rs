@@ -2,7 +2,7 @@
 //!
 //! A client, or a resolver's cache, may use an answer for its TTL. So an instance can be stopped without harm when the largest
 //! TTL of its records has passed since the last answer that contained it. Each server keeps what it has applied itself since
-//! its start, in memory; [`Hold`] is what one server knows, and [`Hold::and`] joins that of several.
+//! its start, in memory; [`Hold`] is its knowledge about one instance, and [`Hold::and`] joins that of several servers.
 //!
 //! A process that ran before this one may have answered with an instance until this one was started. So an instance that was
 //! not answered since then may be held for one TTL after the start.
@@ -37,7 +37,7 @@ const ALIAS_TTL_S: u32 = 60;
 /// Largest TTL of the addresses of an UNHEALTHY instance under its own name, in seconds.
 const UNHEALTHY_TTL_S_MAX: u32 = 5;
 
-/// What a server knows about clients that hold an instance: clients that asked for the name of its service, or for the
+/// Knowledge of a server about clients that hold an instance: clients that asked for the name of its service, or for the
 /// targets of its SRV records, and that honour TTLs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,7 +70,7 @@ impl Hold {
     }
 }
 
-/// What the other servers of a shared store know about clients that hold an instance. `ended` is the time at which the last of
+/// Knowledge of the other servers of a shared store about clients that hold an instance. `ended` is the time at which the last of
 /// those that have ended was found to have.
 #[derive(Clone, Copy, Debug)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
@@ -191,7 +191,7 @@ impl Departures {
         }
     }
 
-    /// What this server knows about an instance of a service, of which `state` is the newest version if it exists. `state` has
+    /// Knowledge about an instance of a service, of which `state` is the newest version if it exists. `state` has
     /// to be read before this call, so that the departure of an instance which it lacks is recorded.
     pub(super) fn hold(
         &self,
@@ -490,7 +490,7 @@ mod tests {
             self.now += Duration::from_secs(seconds);
         }
 
-        /// What is known of an instance, with whole seconds.
+        /// Knowledge about an instance, in whole seconds.
         fn hold(&self, id: &str) -> (&'static str, u64) {
             let state = self.state.service("srv-1").ok().map(|state| &**state);
             match self.departures.hold(&self.id, state, id, &HealthSettings::default(), self.now) {
@@ -534,7 +534,7 @@ mod tests {
         bench.put("a", &[], None);
         bench.put("b", &[], None);
         bench.apply(&[Change::DeleteService(bench.id.clone())]);
-        // Caches raise small TTLs.
+        // CoreDNS keeps an answer for at least five seconds.
         assert_eq!([bench.hold("a"), bench.hold("b")], [("left", 7); 2]);
     }
 
@@ -551,7 +551,7 @@ mod tests {
             bench.put("c", &[], None);
             bench.put("b", &[("WEIGHT", "0")], None);
             assert_eq!(bench.hold("b"), ("left", weightless_s));
-            // What is not answered leaves nothing when it is gone.
+            // The time counts from the last answer, and not from the deregistration.
             bench.pass(30);
             bench.delete("a");
             assert_eq!(bench.hold("a"), ("left", unhealthy_s - 30));

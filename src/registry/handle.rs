@@ -179,7 +179,7 @@ impl Registry {
         &self.shared.served
     }
 
-    /// Returns what this server knows about clients that hold an instance. Neither it nor its service need exist any more.
+    /// Knowledge of this server about clients that hold an instance. Neither it nor its service need exist any more.
     pub fn hold(&self, service: &ServiceId, instance: &str) -> Hold {
         let state = self.state();
         let found = state.service(service.as_str()).ok().map(|found| &**found);

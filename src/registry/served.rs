@@ -13,7 +13,7 @@ const API_BOUNDS_S: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5
 /// Bounds of the time from a condition of a pod, which Kubernetes gives in whole seconds.
 const POD_BOUNDS_S: [f64; 7] = [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0];
 
-/// Who reports health.
+/// Values of the label `reporter`, in the order of [`Kind::Report`].
 const REPORTERS: [&str; 4] = ["api", "webhook", "alertmanager", "check"];
 
 /// Metrics of the changes that this server has made or applied.

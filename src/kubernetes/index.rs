@@ -26,7 +26,7 @@
 //!
 //! # Table for the mirror
 //!
-//! With a [`PodTable`], the nodes and zones of the pods and the endpoints of terminating pods are written there. A
+//! With a table, the nodes and zones of the pods and the endpoints of terminating pods are written there. A
 //! terminating pod is then known even if no earlier version of it was seen, such as after a restart of the server.
 
 mod claims;

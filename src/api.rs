@@ -26,6 +26,7 @@ mod command;
 mod connection;
 mod drained;
 mod error;
+mod failure;
 mod input;
 mod inputs;
 mod json;

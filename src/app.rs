@@ -31,7 +31,7 @@ use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
 use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
 use crate::exposition::Collect;
-use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Servers, Shadow};
+use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Servers, Shadow, host_name};
 use crate::model::Identity;
 use crate::registry::{
     self, Census, HealthSettings, MinimumHealthy, OtherServers, Quotas, Registry, Validation, WriterThread,
@@ -480,8 +480,7 @@ fn describe_store(config: &Config, cluster: Option<&Cluster>) -> String {
 }
 
 fn dns_common(config: &Config) -> anyhow::Result<Arc<dns::Common>> {
-    let host_name = || nix::unistd::gethostname().ok()?.into_string().ok();
-    let server_id = config.server_id.clone().or_else(host_name).unwrap_or_default();
+    let server_id = config.server_id.clone().unwrap_or_else(host_name);
     let secrets: Vec<_> = config.cookie_secrets.iter().map(|secret| secret.0).collect();
     let secrets = CookieSecrets::new(&secrets).context("cannot make a secret for DNS cookies")?;
     Ok(dns::Common::new(&server_id, secrets))
@@ -543,8 +542,7 @@ fn name_server_addresses(config: &Config, bound: &[SocketAddr]) -> Vec<IpAddr> {
 
 /// A name of this process that no other has.
 fn server_id() -> String {
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    format!("{}_{:016x}", host.unwrap_or_default(), fastrand::u64(..))
+    format!("{}_{:016x}", host_name(), fastrand::u64(..))
 }
 
 /// Address at which other hosts reach a listener: its own, or the first one of this host's interfaces in place of a wildcard.

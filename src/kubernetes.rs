@@ -47,7 +47,7 @@ pub mod watch;
 
 pub(crate) use backoff::Backoff;
 pub(crate) use client::error_text as told;
-pub use client::{ClientError, Cluster};
+pub use client::{ClientError, Cluster, host_name};
 pub use cluster_writer::{ClusterWriter, ClusterWriterSettings, ClusterWriterStatus, SharedWork};
 pub use coredns::{CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
 pub use follow::ListEnd;

@@ -50,6 +50,7 @@ pub mod sought;
 pub mod state;
 pub mod subscription;
 pub mod timers;
+mod timetable;
 mod writer;
 
 pub use admission::Admission;

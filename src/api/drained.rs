@@ -27,9 +27,9 @@ use tokio::time::{Instant as Deadline, sleep, timeout_at};
 use crate::model::{Service, ServiceId};
 use crate::registry::{Hold, ServiceState, State};
 
-use super::codec::Protocol;
-use super::error::ApiError;
+use super::failure::Failure;
 use super::request::Api;
+use super::targets::names_of;
 
 /// Largest number of requests that wait at a time. They get at most half of the connections.
 const WAITING_MAX: usize = 4_096;
@@ -53,21 +53,6 @@ struct Question {
     instance: String,
     wait: Duration,
     is_local: bool,
-}
-
-struct Failure {
-    status: StatusCode,
-    message: String,
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Failure {
-        Failure { status: error.status(Protocol::Cbor), message: error.message }
-    }
-}
-
-fn failure(status: StatusCode, message: impl Into<String>) -> Failure {
-    Failure { status, message: message.into() }
 }
 
 pub(super) fn is_question(request: &Parts) -> bool {
@@ -95,7 +80,7 @@ impl Api {
 
     async fn drained(&self, request: &Parts) -> Result<(StatusCode, Value), Failure> {
         let question = Question::read(request.uri.path(), request.uri.query())
-            .map_err(|message| failure(StatusCode::BAD_REQUEST, message))?;
+            .map_err(|message| Failure::new(StatusCode::BAD_REQUEST, message))?;
         let subject = Subject { services: self.services_named(&question).await?, question: &question };
         if question.is_local {
             let hold = self.own_hold(&subject);
@@ -105,7 +90,10 @@ impl Api {
             None
         } else {
             let too_many = |_| {
-                failure(StatusCode::TOO_MANY_REQUESTS, "too many requests wait already; send this one again")
+                Failure::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many requests wait already; send this one again",
+                )
             };
             Some((self.waiting.try_acquire().map_err(too_many)?, self.metrics.drain_waits()))
         };
@@ -125,7 +113,7 @@ impl Api {
         tokio::select! {
             hold = answered => outcome(&question, hold),
             _ = closing.wait_for(|is_closing| *is_closing) => {
-                Err(failure(StatusCode::SERVICE_UNAVAILABLE, "this server stops; ask again"))
+                Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this server stops; ask again"))
             }
         }
     }
@@ -180,20 +168,13 @@ impl Api {
         let mut hold = Hold::Unknown(Duration::ZERO);
         if let Some(others) = &self.others {
             // Another server may know a service that this one does not.
-            let unknown = [question.service.as_str()];
-            let named: Vec<&str> = if services.is_empty() {
-                unknown.into()
-            } else {
-                services.iter().map(ServiceId::as_str).collect()
-            };
-            for service in named {
-                let found = others.hold(service, &question.instance).await?;
-                hold = hold.and(found.hold);
-                if let Some(ended) = found.ended {
-                    // It may have answered until its end, after the others had applied the departure.
-                    let until = ended + self.registry.longest_hold(&ServiceId::from(service));
-                    hold = hold.and(Hold::Unknown(until.saturating_duration_since(Instant::now())));
-                }
+            let service = services.first().map_or(&*question.service, ServiceId::as_str);
+            let found = others.hold(service, &question.instance).await?;
+            hold = found.hold;
+            if let Some(ended) = found.ended {
+                // It may have answered until its end, after the others had applied the departure.
+                let until = ended + self.registry.longest_hold(&ServiceId::from(service));
+                hold = hold.and(Hold::Unknown(until.saturating_duration_since(Instant::now())));
             }
         }
         // Last, because it may change meanwhile.
@@ -217,29 +198,26 @@ impl Api {
                 found.len(),
                 reference.escape_debug()
             );
-            return Err(failure(StatusCode::CONFLICT, message));
+            return Err(Failure::new(StatusCode::CONFLICT, message));
         }
         Ok(found)
     }
 }
 
-/// The services that a question is about.
+/// The service that a question is about, if it is known. The question of another server may be about several of one name.
 struct Subject<'q> {
     services: BTreeSet<ServiceId>,
     question: &'q Question,
 }
 
 fn services_of_name(state: &State, name: &str) -> BTreeSet<ServiceId> {
-    let is_named = |service: &Service| {
-        service.name.eq_ignore_ascii_case(name)
-            || state.full_name(service).is_some_and(|full| full.eq_ignore_ascii_case(name))
-    };
+    let is_named = |service: &Service| names_of(state, service).any(|other| other.eq_ignore_ascii_case(name));
     let all = state.services_after(None).map(|(_, found)| &found.service);
     all.filter(|service| is_named(service)).map(|service| service.id.clone()).collect()
 }
 
 fn outcome(question: &Question, hold: Result<Hold, String>) -> Result<(StatusCode, Value), Failure> {
-    let hold = hold.map_err(|why| failure(StatusCode::SERVICE_UNAVAILABLE, why))?;
+    let hold = hold.map_err(|why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, why))?;
     let Question { service, instance, .. } = question;
     let answer = |is_drained: bool| {
         // Rounded up, so that a client that waits for it is not early.
@@ -252,7 +230,7 @@ fn outcome(question: &Question, hold: Result<Hold, String>) -> Result<(StatusCod
         Hold::Unknown(Duration::ZERO) => {
             let (instance, service) = (instance.escape_debug(), service.escape_debug());
             let message = format!("no instance {instance} of a service {service} is known, or was");
-            Err(failure(StatusCode::NOT_FOUND, message))
+            Err(Failure::new(StatusCode::NOT_FOUND, message))
         }
         _ => Ok((StatusCode::ACCEPTED, answer(false))),
     }

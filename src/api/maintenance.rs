@@ -17,8 +17,7 @@ use crate::model::{Instance, ServiceId, signals::is_reason};
 use crate::registry::Command;
 
 use super::caller::caller;
-use super::codec::Protocol;
-use super::error::ApiError;
+use super::failure::Failure;
 use super::request::Api;
 use super::targets::{Named, NoTarget, Subject, Target, Targets};
 
@@ -37,30 +36,14 @@ struct Order {
     reason: String,
 }
 
-struct Failure {
-    status: StatusCode,
-    message: String,
-}
-
-impl From<ApiError> for Failure {
-    fn from(error: ApiError) -> Failure {
-        // Statuses over CBOR are those of the model, as HTTP means them.
-        Failure { status: error.status(Protocol::Cbor), message: error.message }
-    }
-}
-
 impl From<NoTarget> for Failure {
     fn from(why: NoTarget) -> Failure {
         let status = match why {
             NoTarget::Unknown(_) => StatusCode::NOT_FOUND,
             NoTarget::Ambiguous(_) => StatusCode::CONFLICT,
         };
-        Failure { status, message: why.to_string() }
+        Failure::new(status, why.to_string())
     }
-}
-
-fn failure(status: StatusCode, message: String) -> Failure {
-    Failure { status, message }
 }
 
 pub(super) fn is_order(request: &Parts) -> bool {
@@ -80,11 +63,11 @@ impl Api {
     async fn carry_out_order(&self, operator: String, body: Body) -> Result<Value, Failure> {
         let body = self.read(body).await?;
         let order: Order = serde_json::from_slice(&body).map_err(|error| {
-            failure(StatusCode::BAD_REQUEST, format!("the body is not a maintenance order: {error}"))
+            Failure::new(StatusCode::BAD_REQUEST, format!("the body is not a maintenance order: {error}"))
         })?;
         if !is_reason(&order.reason) {
             let message = "the reason must have at most 200 bytes, and no control characters".to_string();
-            return Err(failure(StatusCode::BAD_REQUEST, message));
+            return Err(Failure::new(StatusCode::BAD_REQUEST, message));
         }
         let name = Named { service: order.service, subject: Subject::Instance(order.instance.clone()) };
         let found = self

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::Instance;
+use crate::model::{Instance, Service};
 use crate::registry::{ServiceState, State};
 
 /// Instances with one address that a report can be about.
@@ -46,6 +46,11 @@ pub(super) struct Targets<'s> {
     addresses: HashMap<IpAddr, Vec<Target<'s>>>,
 }
 
+/// The names by which requests may mean a service: its own, and the full one.
+pub(super) fn names_of(state: &State, service: &Service) -> impl Iterator<Item = String> {
+    [Some(service.name.clone()), state.full_name(service)].into_iter().flatten()
+}
+
 impl Subject {
     /// Reads an IP address, alone or with a port.
     pub(super) fn address(text: &str) -> Option<Subject> {
@@ -81,8 +86,7 @@ impl<'s> Targets<'s> {
         }
         for (_, found) in state.services_after(None) {
             if has_services {
-                let names = [Some(found.service.name.clone()), state.full_name(&found.service)];
-                for name in names.into_iter().flatten() {
+                for name in names_of(state, &found.service) {
                     if let Some(services) = targets.services.get_mut(&name.to_ascii_lowercase()) {
                         services.push(found);
                     }

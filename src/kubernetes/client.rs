@@ -48,6 +48,11 @@ pub enum ClientError {
     Client(#[source] Cause),
 }
 
+/// Name of this host, which in a container of a cluster is that of its pod; empty if it has none.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
 impl Cluster {
     /// The kubeconfig's cluster if a file is named, else the cluster that this process runs in, if any.
     pub async fn find(kubeconfig: Option<&Path>) -> Result<Option<Cluster>, ClientError> {

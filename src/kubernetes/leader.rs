@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::FIELD_MANAGER;
-use super::client::error_text;
+use super::client::{error_text, host_name};
 
 /// Name of the Lease, which is in the Kubernetes namespace that the server runs in.
 pub const LEASE_NAME: &str = "cloudmap-dns";
@@ -174,10 +174,9 @@ pub(super) struct Election {
 
 impl Election {
     pub(super) fn new(client: Client, namespace: &str) -> Election {
-        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         // The random suffix distinguishes two processes of one host, and a process from its predecessor before a
         // restart.
-        let identity = format!("{}_{:08x}", host.unwrap_or_default(), fastrand::u32(..));
+        let identity = format!("{}_{:08x}", host_name(), fastrand::u32(..));
         Election {
             leases: Api::namespaced(client, namespace),
             identity,

@@ -35,7 +35,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use crate::registry::{Hold, OtherServers, OthersHold};
 
 use super::FIELD_MANAGER;
-use super::client::{ClientError, Cluster, error_text};
+use super::client::{ClientError, Cluster, error_text, host_name};
 
 /// Label of the Leases of servers, whose value is `true`.
 const SERVER_LABEL: &str = "cloudmap-dns.io/server";
@@ -112,9 +112,8 @@ impl Servers {
         id: String,
         api: SocketAddr,
     ) -> Result<Arc<Servers>, ClientError> {
-        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         // A server that is restarted has its old Lease again.
-        let place = format!("{} {api}", host.unwrap_or_default());
+        let place = format!("{} {api}", host_name());
         Ok(Arc::new(Servers {
             leases: Api::namespaced(cluster.client()?, namespace),
             own_name: format!("cloudmap-dns-server-{:016x}", SipHasher24::new().hash(place.as_bytes())),

@@ -33,9 +33,9 @@ const CACHE_TTL_S_MIN: u32 = 5;
 /// Margin in seconds for replies that are under way, and for caches, which count whole seconds.
 const MARGIN_S: u32 = 2;
 /// TTL of the records of an alias (`AWS_ALIAS_DNS_NAME`), in seconds.
-const ALIAS_TTL_S: u32 = 60;
+pub const ALIAS_TTL_S: u32 = 60;
 /// Largest TTL of the addresses of an UNHEALTHY instance under its own name, in seconds.
-const UNHEALTHY_TTL_S_MAX: u32 = 5;
+pub const UNHEALTHY_TTL_S_MAX: u32 = 5;
 
 /// Knowledge of a server about clients that hold an instance: clients that asked for the name of its service, or for the
 /// targets of its SRV records, and that honour TTLs.

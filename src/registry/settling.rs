@@ -4,15 +4,15 @@
 //! ready yet. The writer sets the mark in the state that it publishes, and publishes the service again when it has settled.
 //! Each server does so for itself: the TTL of an answer is no part of the zone's contents, so that serials do not change.
 
-use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use crate::model::{HealthStatus, ServiceId};
+use crate::model::HealthStatus;
 
 use super::{
     change::Event,
     health::{HealthSettings, ServiceHealth},
     state::{ServiceState, State},
+    timetable::Timetable,
 };
 
 /// Services that are published together when they have settled, so that commands do not wait long.
@@ -21,8 +21,7 @@ const SETTLED_MAX: usize = 256;
 /// The services that settle because they have changed, with the time at which that ends.
 #[derive(Default)]
 pub(super) struct Settling {
-    ends: HashMap<ServiceId, Instant>,
-    order: BTreeSet<(Instant, ServiceId)>,
+    ends: Timetable<Instant>,
 }
 
 impl Settling {
@@ -38,14 +37,14 @@ impl Settling {
         for event in events {
             let Event::Service(id) = event else { continue };
             let Ok(after) = next.service(id.as_str()).cloned() else {
-                self.set(id, None);
+                self.ends.set(id, None);
                 continue;
             };
             let health = policies.of(&after.service);
             let is_on = !health.settings().settling_ttl.is_zero() && after.service.dns.is_some();
             if !is_on {
                 if after.is_settling() {
-                    self.set(id, None);
+                    self.ends.set(id, None);
                     next.set_settling(id, false);
                 }
                 continue;
@@ -54,15 +53,15 @@ impl Settling {
             if before.is_none_or(|before| has_changed(before, &after, policies)) {
                 let records = after.service.dns.iter().flat_map(|dns| &dns.records);
                 let ttl = records.map(|record| record.ttl).max().unwrap_or(0);
-                self.set(id, Some(now + Duration::from_secs(ttl.into())));
+                self.ends.set(id, Some(now + Duration::from_secs(ttl.into())));
             }
-            next.set_settling(id, self.ends.contains_key(id) || waits(&after, health));
+            next.set_settling(id, self.ends.of(id).is_some() || waits(&after, health));
         }
     }
 
     /// The next time at which a service may have settled.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.order.first().map(|(at, _)| *at)
+        self.ends.next()
     }
 
     /// Removes the marks of the services that have settled, and returns an event for each of them.
@@ -74,10 +73,8 @@ impl Settling {
     ) -> Vec<Event> {
         let mut settled = Vec::new();
         while settled.len() < SETTLED_MAX
-            && self.due().is_some_and(|at| at <= now)
-            && let Some((_, id)) = self.order.pop_first()
+            && let Some(id) = self.ends.pop_due(now)
         {
-            self.ends.remove(&id);
             let Ok(service) = state.service(id.as_str()).cloned() else { continue };
             if !waits(&service, policies.of(&service.service)) {
                 state.set_settling(&id, false);
@@ -85,17 +82,6 @@ impl Settling {
             }
         }
         settled
-    }
-
-    fn set(&mut self, id: &ServiceId, end: Option<Instant>) {
-        let before = match end {
-            Some(end) => self.ends.insert(id.clone(), end),
-            None => self.ends.remove(id),
-        };
-        if let Some(before) = before {
-            self.order.remove(&(before, id.clone()));
-        }
-        self.order.extend(end.map(|end| (end, id.clone())));
     }
 }
 
@@ -121,22 +107,4 @@ fn has_changed(before: &ServiceState, after: &ServiceState, policies: &HealthSet
 fn waits(state: &ServiceState, health: ServiceHealth<'_>) -> bool {
     let mut pods = state.instances().iter().filter(|instance| instance.is_watched());
     pods.any(|instance| health.status_of(instance) == HealthStatus::Unknown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_change_of_a_service_counts() {
-        let mut settling = Settling::default();
-        let (id, start) = (ServiceId::from("srv-1"), Instant::now());
-        let after = |seconds| Some(start + Duration::from_secs(seconds));
-        settling.set(&id, after(1));
-        settling.set(&ServiceId::from("srv-2"), after(3));
-        settling.set(&id, after(2));
-        assert_eq!((settling.due(), settling.order.len()), (after(2), 2));
-        settling.set(&id, None);
-        assert_eq!((settling.due(), settling.ends.len()), (after(3), 1));
-    }
 }

@@ -3,7 +3,7 @@
 //! They run at one server at a time. They keep no state of their own that another server would need: the times follow from
 //! the registry's state, and what is due is stored by [`Command::Elapse`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,7 +13,7 @@ use crate::model::{EpochMs, ServiceId};
 
 use super::{
     change::Event, command::Command, handle::Registry, state::ServiceState, state::State,
-    subscription::Subscription, writer::now_ms,
+    subscription::Subscription, timetable::Timetable, writer::now_ms,
 };
 
 /// Time for which changes are collected before their services are checked, in milliseconds. A service with many reports
@@ -26,47 +26,10 @@ const RETRY_MS: EpochMs = 1_000;
 /// Longest sleep, in milliseconds, because the wall clock may be set.
 const SLEEP_MS_MAX: u64 = 60_000;
 
-/// The next time of each service that waits for one.
-#[derive(Default)]
-struct Timetable {
-    times: HashMap<ServiceId, EpochMs>,
-    order: BTreeSet<(EpochMs, ServiceId)>,
-}
-
-impl Timetable {
-    fn set(&mut self, service: &ServiceId, at_ms: Option<EpochMs>) {
-        let before = match at_ms {
-            Some(at_ms) => self.times.insert(service.clone(), at_ms),
-            None => self.times.remove(service),
-        };
-        if let Some(before) = before {
-            self.order.remove(&(before, service.clone()));
-        }
-        self.order.extend(at_ms.map(|at_ms| (at_ms, service.clone())));
-    }
-
-    fn next_ms(&self) -> Option<EpochMs> {
-        self.order.first().map(|(at_ms, _)| *at_ms)
-    }
-
-    fn take_due(&mut self, now_ms: EpochMs) -> Vec<ServiceId> {
-        let mut due = Vec::new();
-        while let Some((at_ms, service)) = self.order.pop_first() {
-            if at_ms > now_ms {
-                self.order.insert((at_ms, service));
-                break;
-            }
-            self.times.remove(&service);
-            due.push(service);
-        }
-        due
-    }
-}
-
 /// Runs the timers until the future is dropped.
 pub async fn run(registry: Registry) {
     let changes = registry.subscribe();
-    let mut timetable = Timetable::default();
+    let mut timetable = Timetable::<EpochMs>::default();
     let state = registry.state();
     let mut services: HashSet<ServiceId> =
         state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
@@ -78,8 +41,8 @@ pub async fn run(registry: Registry) {
 }
 
 /// Waits for changes or for the next time, and returns the services to look at.
-async fn next_services(changes: &Subscription, timetable: &mut Timetable) -> HashSet<ServiceId> {
-    let wait_ms = timetable.next_ms().map_or(SLEEP_MS_MAX, |at_ms| {
+async fn next_services(changes: &Subscription, timetable: &mut Timetable<EpochMs>) -> HashSet<ServiceId> {
+    let wait_ms = timetable.next().map_or(SLEEP_MS_MAX, |at_ms| {
         u64::try_from(at_ms.saturating_sub(now_ms())).unwrap_or(0).min(SLEEP_MS_MAX)
     });
     let until = Instant::now() + Duration::from_millis(wait_ms);
@@ -92,12 +55,13 @@ async fn next_services(changes: &Subscription, timetable: &mut Timetable) -> Has
         Event::Namespace(_) | Event::Serial(_) => None,
     });
     let mut services: HashSet<ServiceId> = changed.collect();
-    services.extend(timetable.take_due(now_ms()));
+    let now_ms = now_ms();
+    services.extend(std::iter::from_fn(|| timetable.pop_due(now_ms)));
     services
 }
 
 /// Stores what is due in these services, and notes the next time of each.
-async fn look_at(registry: &Registry, services: &HashSet<ServiceId>, timetable: &mut Timetable) {
+async fn look_at(registry: &Registry, services: &HashSet<ServiceId>, timetable: &mut Timetable<EpochMs>) {
     let now_ms = now_ms();
     let mut due = Vec::new();
     {
@@ -122,7 +86,7 @@ async fn look_at(registry: &Registry, services: &HashSet<ServiceId>, timetable: 
             }
             // A change that was stored comes back as an event before that. One that was not is tried again then, also if
             // the clock was set back and nothing was due any more.
-            let next_ms = timetable.times.get(service).copied();
+            let next_ms = timetable.of(service);
             timetable.set(service, next_ms.into_iter().chain([now_ms + RETRY_MS]).min());
         }
     }

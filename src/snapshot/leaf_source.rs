@@ -11,14 +11,20 @@ use crate::model::{
     service::{DnsRecordType, RoutingPolicy},
 };
 use crate::registry::{
-    AnswerMax, HealthSettings, ServiceState, State, health,
+    AnswerMax, HealthSettings, ServiceState, State, departures, health,
     names::{self, Loss, ServiceNames},
 };
-use crate::zone::{HostSource, LeafSource, LeafType, Name, Selection, leaf::ANSWER_RECORDS_MAX};
+use crate::zone::{
+    HostSource, LeafSource, LeafType, Name, Selection,
+    leaf::{ALIAS_TTL, ANSWER_RECORDS_MAX, UNHEALTHY_TTL_MAX},
+};
 
 use super::zone_source;
 
 const _: () = assert!(AnswerMax::MAX as usize <= ANSWER_RECORDS_MAX);
+// The registry says until when clients can hold what the leaf answers.
+const _: () = assert!(departures::ALIAS_TTL_S == ALIAS_TTL);
+const _: () = assert!(departures::UNHEALTHY_TTL_S_MAX == UNHEALTHY_TTL_MAX);
 
 /// Dependence of the names of a service's instances on other services: those that claim one of the names, and the instances
 /// that lost the names of their ids, with the claimants that have these names.

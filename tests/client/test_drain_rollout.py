@@ -21,6 +21,7 @@ from dns.exception import DNSException
 
 from harness import kecs
 from harness.agreement import instance_id
+from harness.background import Background
 from harness.deadline import PATIENCE_SECONDS, eventually
 from harness.kecs import BACKEND, GRACE_SECONDS
 from harness.kubelet import Kubelet
@@ -246,7 +247,7 @@ class Attempt:
         return self.ended <= self.held_until
 
 
-class CachingClients:
+class CachingClients(Background):
     """Clients that hold the addresses of each answer of CoreDNS until its TTL ends, and connect to a random one of them.
 
     The name is resolved many times in a second, because an answer from the last moment of CoreDNS's cache is held the longest.
@@ -254,22 +255,10 @@ class CachingClients:
 
     def __init__(self, coredns, servers, port, journal):
         self._coredns, self._servers, self._port, self._journal = coredns, servers, port, journal
-        self._ended = threading.Event()
+        super().__init__([self._resolve, self._watch_servers] + [self._connect] * CONNECTORS)
         self._held = {}
         self._refreshes = 0
         self.connections, self.failures = [], []
-        works = [self._resolve, self._watch_servers] + [self._connect] * CONNECTORS
-        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def held(self):
         """The addresses, and the times until which clients may use them."""

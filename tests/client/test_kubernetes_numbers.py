@@ -1,5 +1,6 @@
 """Revisions and serials: on all servers, equal numbers mean equal contents, and later contents have larger numbers."""
 
+import functools
 import itertools
 import random
 import threading
@@ -8,6 +9,7 @@ import time
 import pytest
 
 from harness import kecs
+from harness.background import Background
 from harness.cloudmap import unique
 from harness.deadline import eventually
 from harness.kecs import BACKEND
@@ -126,26 +128,20 @@ class Scene:
         return Watching(self)
 
 
-class Watching:
+class Watching(Background):
     def __init__(self, scene):
-        self.scene, self._end, self._failure = scene, threading.Event(), None
-        self._threads = [threading.Thread(target=self._look, args=(server,)) for server in scene.servers]
+        super().__init__([functools.partial(self._look, server) for server in scene.servers])
+        self.scene, self._failure = scene, None
 
     def _look(self, server):
         try:
-            while not self._end.is_set():
+            while not self._ended.is_set():
                 self.scene.look(server)
         except Exception as error:
             self._failure = error
 
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-
-    def __exit__(self, kind, *_):
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
+    def __exit__(self, kind, *rest):
+        super().__exit__(kind, *rest)
         if kind is None:
             if self._failure:
                 raise self._failure

@@ -1,16 +1,17 @@
 """The whole system with its real parts: three servers with the rights of the chart, behind the cluster's DNS. The test runs
 all steps from the creation of a namespace to its deletion, with the failures of a cluster in between."""
 
+import functools
 import itertools
 import json
 import shlex
 import signal
-import threading
 
 import pytest
 
 from harness import helm, kecs
 from harness.agreement import UNHEALTHY, UNKNOWN, Agreement, of_pods
+from harness.background import Background
 from harness.coredns import CoreDns
 from harness.deadline import eventually
 from harness.kecs import BACKEND
@@ -117,25 +118,13 @@ def system(cluster, start, kubelet, tmp_path):
         behind.stop()
 
 
-class Load:
+class Load(Background):
     """Registers instances at every replica continuously, and records the acknowledged ones."""
 
     def __init__(self, system, service):
         self._replicas, self._service = system.replicas, service
-        self._ended = threading.Event()
+        super().__init__([functools.partial(self._write, number) for number in range(len(system.replicas))])
         self.acknowledged = [set() for _ in self._replicas]
-        self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True)
-                         for number in range(len(self._replicas))]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def wait_for_writes(self, *replicas, count=10):
         """Waits until each of these replicas has acknowledged so many more."""

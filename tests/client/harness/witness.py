@@ -1,6 +1,5 @@
 """Checks every answer during a change by the pods that were ready at that time."""
 
-import threading
 import time
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -9,6 +8,7 @@ import dns.edns
 import dns.rcode
 from dns.exception import DNSException
 
+from .background import Background
 from .cloudmap import Refused
 from .deadline import eventually
 from .kubernetes import ApiError
@@ -37,7 +37,7 @@ class Heard(Answer):
     ended: float = 0.0
 
 
-class Witness:
+class Witness(Background):
     """Sends queries while its `with` statement runs. `sources` maps names to functions that return an Answer.
 
     `pods()` lists the pods behind the answers. A source in `behind` is answered by any of several servers, so that an
@@ -46,22 +46,15 @@ class Witness:
 
     def __init__(self, sources, pods, behind=()):
         self._sources, self._pods, self._behind = sources, pods, behind
-        self._ended = threading.Event()
+        super().__init__((self._ask, self._look))
         self.heard, self.failures = [], []
         # Reads of the pods: begin, end, and the addresses that were ready.
         self._looks = []
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._ask, self._look)]
 
     def __enter__(self):
-        for thread in self._threads:
-            thread.start()
+        super().__enter__()
         eventually(lambda: self._looks and self.heard)
         return self
-
-    def __exit__(self, *_):
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
 
     def wait_for_answers(self, count):
         """Waits until so many more answers have arrived."""

@@ -34,7 +34,8 @@ use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Servers, Shadow, host_name};
 use crate::model::Identity;
 use crate::registry::{
-    self, Census, HealthSettings, MinimumHealthy, OtherServers, Quotas, Registry, Validation, WriterThread,
+    self, Census, CheckedNetworks, HealthSettings, MinimumHealthy, OtherServers, Quotas, Registry,
+    Validation, WriterThread,
 };
 use crate::snapshot::{self, Snapshot, ZoneFiles};
 use crate::store::kubernetes::{ServiceCounts, StoreHealth};
@@ -445,6 +446,7 @@ fn registry_settings(config: &Config) -> registry::Settings {
             expire: config.expire,
             custom_health_delay: config.custom_health_delay,
             settling_ttl: config.settling_ttl,
+            checked: CheckedNetworks::new(config.checks_allow.clone()),
         },
     }
 }

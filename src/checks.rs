@@ -17,12 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use ipnet::IpNet;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep_until};
 
 use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, cut};
-use crate::model::{CustomHealthStatus, ServiceId};
+use crate::model::{CustomHealthStatus, ServiceId, now_ms};
 use crate::registry::{
     Command, Event, Registry, RegistryError, State, Subscription, command::ExternalReport,
 };
@@ -45,15 +44,11 @@ const READ_MAX: usize = 64;
 /// Results that are withdrawn at a time.
 const WITHDRAWN_MAX: usize = 64;
 
-/// Settings of the active health checks.
-///
-/// Instances with an address in one of the networks `allow` are checked. A loopback or link-local address counts only where the
-/// network itself begins with such an address, so that `0.0.0.0/0` does not reach this host. An instance is checked once in
-/// each `interval`, which varies by a tenth at random, and at most `running_max` checks run at a time.
+/// Settings of the active health checks. An instance is checked once in each `interval`, which varies by a tenth at random,
+/// and at most `running_max` checks run at a time. The registry's settings have the networks that are checked.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct CheckSettings {
-    pub allow: Vec<IpNet>,
     pub interval: Duration,
     pub running_max: usize,
 }
@@ -73,6 +68,8 @@ struct Checked {
     target: Arc<Target>,
     passed: bool,
     row: u8,
+    /// Start of the first check of the row.
+    row_started: Instant,
     /// Time of the next check; `None` while one runs, or its result is stored.
     due: Option<Instant>,
 }
@@ -189,7 +186,7 @@ impl Checks {
             if at % READ_MAX == READ_MAX - 1 {
                 yield_now().await;
             }
-            let targets = target::of_service(&state, id, &self.settings.allow);
+            let targets = target::of_service(&state, id, &self.registry.settings().health);
             schedule.update(id, &targets, first);
             if stale_results(&state, id, &targets).next().is_some() {
                 stale.services.insert(id.clone());
@@ -205,7 +202,7 @@ impl Checks {
         }
         let state = self.registry.state();
         while let Some(service) = stale.services.pop_first() {
-            let targets = target::of_service(&state, &service, &self.settings.allow);
+            let targets = target::of_service(&state, &service, &self.registry.settings().health);
             let instances: Vec<String> = stale_results(&state, &service, &targets).collect();
             if !instances.is_empty() {
                 stale.is_running = true;
@@ -247,18 +244,51 @@ impl Checks {
         self.metrics.count(result.is_ok(), started.elapsed());
         let Some(checked) = schedule.checked.get_mut(&number) else { return };
         let passed = result.is_ok();
-        checked.row = if checked.passed == passed { checked.row.saturating_add(1) } else { 1 };
-        checked.passed = passed;
-        let threshold = checked.target.threshold;
-        let status = if passed { CustomHealthStatus::Healthy } else { CustomHealthStatus::Unhealthy };
-        let is_changed =
-            || current_status(&self.registry.state(), &checked.service, &checked.instance) != status;
-        if checked.row < threshold || !is_changed() {
-            schedule.set_due(number, self.next_check(started));
-            return;
+        if checked.passed != passed || checked.row == 0 {
+            (checked.passed, checked.row, checked.row_started) = (passed, 0, started);
         }
-        let (service, instance) = (checked.service.clone(), checked.instance.clone());
-        let counted = format!("{threshold} of {threshold}");
+        checked.row = checked.row.saturating_add(1);
+        let Some(report) = self.report_of(checked, started, result) else {
+            return schedule.set_due(number, self.next_check(started));
+        };
+        let command = Command::ReportHealth {
+            service: checked.service.to_string(),
+            instance: checked.instance.to_string(),
+            source: CHECK_SOURCE.into(),
+            report,
+        };
+        let registry = self.registry.clone();
+        running
+            .spawn(async move { Finished::Stored(number, stored(registry.submit(command).await.map(drop))) });
+    }
+
+    /// The report to store after this result, `Some(None)` to withdraw the one that is stored; `None` if nothing changes.
+    fn report_of(
+        &self,
+        checked: &Checked,
+        started: Instant,
+        result: Result<(), String>,
+    ) -> Option<Option<ExternalReport>> {
+        let state = self.registry.state();
+        let found = state.service(checked.service.as_str()).ok()?;
+        let instance = found.instance(&checked.instance).ok()?;
+        let health = self.registry.settings().health.of(found);
+        let signals = state.signals(&checked.service, instance);
+        let before = signals.check().map(|check| check.status);
+        let status = if result.is_ok() { CustomHealthStatus::Healthy } else { CustomHealthStatus::Unhealthy };
+        let condition = health.check_condition(instance, status, before.is_none());
+        let lasted = started.saturating_duration_since(checked.row_started);
+        if checked.row < condition.results || lasted.as_millis() < condition.time_ms.unsigned_abs().into() {
+            return None;
+        }
+        let registered_ms = state.registered_ms(&found.service, instance);
+        let is_excused = result.is_err() && now_ms() < health.grace_end_ms(instance, registered_ms);
+        let status = Some(status).filter(|_| !is_excused);
+        if status == before {
+            return None;
+        }
+        let Some(status) = status else { return Some(None) };
+        let counted = format!("{0} of {0}", condition.results);
         let reason = match result {
             Ok(()) => counted,
             Err(why) => {
@@ -266,17 +296,7 @@ impl Checks {
                 format!("{}{counted}", cut(&why, REASON_BYTES_MAX - counted.len()))
             }
         };
-        let report = ExternalReport { status, reason, reporter: CHECK_SOURCE.into(), valid_ms: None };
-        let registry = self.registry.clone();
-        running.spawn(async move {
-            let command = Command::ReportHealth {
-                service: service.to_string(),
-                instance: instance.into(),
-                source: CHECK_SOURCE.into(),
-                report: Some(report),
-            };
-            Finished::Stored(number, stored(registry.submit(command).await.map(drop)))
-        });
+        Some(Some(ExternalReport { status, reason, reporter: CHECK_SOURCE.into(), valid_ms: None }))
     }
 
     fn next_check(&self, started: Instant) -> Instant {
@@ -313,6 +333,7 @@ impl Schedule {
                 target: Arc::new(target.clone()),
                 passed: true,
                 row: 0,
+                row_started: due,
                 due: Some(due),
             };
             self.checked.insert(self.last, checked);
@@ -349,14 +370,6 @@ async fn next_changes(changes: &Subscription, after: Instant) -> HashSet<Service
         Event::Namespace(_) | Event::Serial(_) => None,
     });
     services.collect()
-}
-
-/// The status that follows from checks. Until some have failed, an instance is HEALTHY for them.
-fn current_status(state: &State, service: &ServiceId, instance: &str) -> CustomHealthStatus {
-    let found = state.service(service.as_str()).ok().and_then(|found| found.instance(instance).ok());
-    let signals = found.map(|instance| state.signals(service, instance));
-    let stored = signals.as_ref().and_then(|signals| signals.check());
-    stored.map_or(CustomHealthStatus::Healthy, |stored| stored.status)
 }
 
 /// The instances of a service that have a result, but are not checked any more.

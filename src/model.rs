@@ -31,9 +31,17 @@ pub use signals::{
 };
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tags of a namespace or service: values by key.
 pub type Tags = BTreeMap<String, String>;
 
 /// A time in milliseconds since 1970-01-01T00:00:00Z.
 pub type EpochMs = i64;
+
+/// The wall-clock time; 0 if the clock is set before 1970.
+pub fn now_ms() -> EpochMs {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| EpochMs::try_from(since.as_millis()).unwrap_or(EpochMs::MAX))
+}

@@ -62,7 +62,7 @@ pub use command::{
 pub use departures::{Departures, Hold, OtherServers, OthersHold};
 pub use error::RegistryError;
 pub use handle::{Registry, WriterThread};
-pub use health::{AnswerMax, HealthOf, HealthSettings, MinimumHealthy, UnknownHealth};
+pub use health::{AnswerMax, CheckedNetworks, HealthOf, HealthSettings, MinimumHealthy, UnknownHealth};
 pub use message::ChangeNotifier;
 pub use numbering::{Numbering, Renumber};
 pub use port::{Group, Publish, Store, StoreError, Verdict};

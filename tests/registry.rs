@@ -23,7 +23,7 @@ use cloudmap_dns::registry::{
 use cloudmap_dns::store::{EmbeddedStore, MemoryStore};
 
 fn status_in(found: &ServiceState, instance: &Instance) -> HealthStatus {
-    HealthSettings::default().of(&found.service).status_of(instance)
+    HealthSettings::default().of(found).status_of(instance)
 }
 
 struct NullPublisher;

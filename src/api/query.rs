@@ -224,7 +224,7 @@ impl Query<'_> {
             Some(ids) => selected(service, ids.iter().copied().collect(), after.as_deref(), page_max)?,
             None => self.state.list_instances(service.service.id.as_str(), after.as_deref(), page_max)?.1,
         };
-        let health = self.policies.of(&service.service);
+        let health = self.policies.of(service);
         let status = |instance: &&Instance| health.status_of(instance).as_str();
         structure::<C>(out, |out| {
             out.map("Status", page.items.iter().map(|instance| (instance.id(), status(instance))));

@@ -22,7 +22,6 @@ impl HealthTasks {
         running_max: usize,
     ) -> anyhow::Result<HealthTasks> {
         let settings = CheckSettings {
-            allow: config.checks_allow.clone(),
             interval: Duration::from_secs(config.checks_interval_seconds.into()),
             running_max,
         };

@@ -219,7 +219,7 @@ impl Departures {
         };
         match (found, state) {
             (Some((state, found)), _) => {
-                let status = policies.of(&state.service).status_of(found);
+                let status = policies.of(state).status_of(found);
                 Hold::Left(earlier(held(&state.service, found, Some(status))))
             }
             (None, Some(state)) if self.was_before_start(&state.service) => {
@@ -361,8 +361,7 @@ fn departed(before: &ServiceState, after: Option<&ServiceState>, policies: &Heal
             continue;
         }
         let was_answered = answered_before.answers(instance);
-        let status =
-            |state: &ServiceState, instance: &Instance| policies.of(&state.service).status_of(instance);
+        let status = |state: &ServiceState, instance: &Instance| policies.of(state).status_of(instance);
         let (was, is) = (status(before, instance), after.zip(now).map(|(after, now)| status(after, now)));
         let how = match (was_answered, is) {
             (true, _) => How::Left,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::model::{Identity, ServiceId};
+use crate::model::{Identity, ServiceId, now_ms};
 
 use super::{
     command::{Command, Reply},
@@ -26,7 +26,7 @@ use super::{
     sought::{SOUGHT_MAX, Sought},
     state::State,
     subscription::{Subscribers, Subscription},
-    writer::{self, Writer},
+    writer::Writer,
 };
 
 /// Length of the writer's queue in commands. When it is full, callers wait until there is room.
@@ -74,8 +74,8 @@ impl Registry {
             store_failure: RwLock::default(),
             changed: watch::channel(state.sequence()).0,
             subscribers: Subscribers::default(),
-            history: Arc::new(History::new(writer::now_ms())),
-            departures: Departures::new(Instant::now(), writer::now_ms(), state.sequence()),
+            history: Arc::new(History::new(now_ms())),
+            departures: Departures::new(Instant::now(), now_ms(), state.sequence()),
             served: Arc::default(),
             settings: settings.clone(),
             finder,

@@ -13,9 +13,11 @@
 //! - `status`: the status of an instance, and its cause
 //! - `readiness`: the readiness of a pod that counts, after grace and thresholds
 //! - `timing`: what time alone changes in the signals that are stored about an instance
+//! - `checked`: which instances active checks watch, and when their results change a status
 //! - `answering`: which instances are answered, and why
 
 mod answering;
+mod checked;
 pub mod policy;
 mod readiness;
 mod status;
@@ -28,7 +30,10 @@ use std::str::FromStr;
 
 use crate::model::Service;
 
+use super::state::ServiceState;
+
 pub use answering::{Answering, Rank, Reason, Shortage};
+pub use checked::{CheckCondition, CheckedNetworks};
 pub use policy::{
     AnswerMax, Day, HealthOf, Hour, MinimumHealthy, Period, PolicyError, Threshold, UnknownHealth,
     parse_weight,
@@ -50,7 +55,8 @@ const EXPIRE: &str = "expire";
 const CUSTOM_HEALTH_DELAY: &str = "custom-health-delay";
 const SETTLING_TTL: &str = "settling-ttl";
 
-/// Health policies. A service can override each of them by a service attribute of the setting's name.
+/// Health policies. A service can override each of them by a service attribute of the setting's name, except for the
+/// networks that are checked.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct HealthSettings {
     /// Policy for instances whose health is checked but not known yet.
@@ -79,12 +85,15 @@ pub struct HealthSettings {
     /// Largest TTL of the answers while the service settles after a change, or has pods that are not ready yet; 0 for no
     /// limit. Whole seconds count.
     pub settling_ttl: Hour,
+    /// Networks whose instances active checks watch.
+    pub checked: CheckedNetworks,
 }
 
 /// Health of the instances of one service, under the policies that its attributes and the settings give it.
 #[derive(Clone, Copy, Debug)]
 pub struct ServiceHealth<'s> {
     service: &'s Service,
+    is_private: bool,
     settings: HealthSettings,
 }
 
@@ -147,6 +156,7 @@ impl HealthSettings {
             expire: value(attributes, EXPIRE).unwrap_or(self.expire),
             custom_health_delay: value(attributes, CUSTOM_HEALTH_DELAY).unwrap_or(self.custom_health_delay),
             settling_ttl: value(attributes, SETTLING_TTL).unwrap_or(self.settling_ttl),
+            checked: self.checked,
         }
     }
 }

@@ -206,8 +206,7 @@ fn transition<'s>(
     now: Option<(&ServiceState, &Instance)>,
     policies: &HealthSettings,
 ) -> Option<Found<'s>> {
-    let status =
-        |(state, instance): (&ServiceState, &Instance)| policies.of(&state.service).status_of(instance);
+    let status = |(state, instance): (&ServiceState, &Instance)| policies.of(state).status_of(instance);
     let statuses = [before.map(status), now.map(status)];
     let was_in_maintenance = before.is_some_and(|(_, instance)| instance.is_in_maintenance());
     let is_in_maintenance = now.is_some_and(|(_, instance)| instance.is_in_maintenance());
@@ -228,7 +227,7 @@ fn transition<'s>(
             Cause { kind: CauseKind::Registration, text: "registered".into() }
         }
         Some((of, instance)) => {
-            let cause = policies.of(&of.service).cause_of(instance, &new.signals(&of.service.id, instance));
+            let cause = policies.of(of).cause_of(instance, &new.signals(&of.service.id, instance));
             let withdrawn = before.and_then(|(_, was)| withdrawn_source([old, new], service, was, instance));
             match before {
                 None => {

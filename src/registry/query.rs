@@ -238,7 +238,7 @@ impl State {
         random: &mut fastrand::Rng,
     ) -> Result<Discovered<'_>, RegistryError> {
         let (namespace, service) = self.find(ask.namespace_name, ask.service_name)?;
-        let health = ask.policies.of(&service.service);
+        let health = ask.policies.of(service);
         let mut instances: Vec<_> = service
             .instances()
             .iter()

@@ -40,7 +40,7 @@ impl Settling {
                 self.ends.set(id, None);
                 continue;
             };
-            let health = policies.of(&after.service);
+            let health = policies.of(&after);
             let is_on = !health.settings().settling_ttl.is_zero() && after.service.dns.is_some();
             if !is_on {
                 if after.is_settling() {
@@ -76,7 +76,7 @@ impl Settling {
             && let Some(id) = self.ends.pop_due(now)
         {
             let Ok(service) = state.service(id.as_str()).cloned() else { continue };
-            if !waits(&service, policies.of(&service.service)) {
+            if !waits(&service, policies.of(&service)) {
                 state.set_settling(&id, false);
                 settled.push(Event::Service(id));
             }
@@ -87,7 +87,7 @@ impl Settling {
 
 /// True if the answers of the two versions of a service differ, or the policy.
 fn has_changed(before: &ServiceState, after: &ServiceState, policies: &HealthSettings) -> bool {
-    let ttl = |state: &ServiceState| policies.of(&state.service).settings().settling_ttl;
+    let ttl = |state: &ServiceState| policies.of(state).settings().settling_ttl;
     if before.service.dns != after.service.dns || ttl(before) != ttl(after) {
         return true;
     }

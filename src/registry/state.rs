@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    Instance, Namespace, NamespaceId, Operation, OperationId, OperationKey, OperationTargets, OperationType,
-    PodSignals, Service, ServiceId, Signals,
+    EpochMs, Instance, Namespace, NamespaceId, NamespaceKind, Operation, OperationId, OperationKey,
+    OperationTargets, OperationType, PodSignals, Service, ServiceId, Signals,
     id::{id_in, operation_number, request_digest},
 };
 
@@ -92,6 +92,7 @@ pub struct ServiceState {
     pub service: Arc<Service>,
     instances: Vec<Instance>,
     revision: u64,
+    is_private: bool,
     is_settling: bool,
     /// Number of the instances with details about their health, which most services have none of.
     detailed: usize,
@@ -106,6 +107,11 @@ impl ServiceState {
     /// True if an instance has signals that are stored with it, or texts about the health of its pod.
     pub fn has_details(&self) -> bool {
         self.detailed > 0
+    }
+
+    /// True if its namespace is private.
+    pub fn is_private(&self) -> bool {
+        self.is_private
     }
 
     /// True while the policy `settling-ttl` limits the TTL of the answers.
@@ -158,6 +164,21 @@ impl State {
             .ok_or(RegistryError::OperationNotFound)
     }
 
+    /// Time at which the API registered an instance, while that operation is kept.
+    pub fn registered_ms(&self, service: &Service, instance: &Instance) -> Option<EpochMs> {
+        if instance.is_watched() {
+            return None;
+        }
+        let targets = OperationTargets::Instance {
+            instance: instance.id().into(),
+            service: service.id.clone(),
+            namespace: service.namespace_id.clone(),
+        };
+        let registered =
+            self.operation_of(instance.operation(), OperationType::RegisterInstance, &targets)?;
+        Some(registered.created_ms)
+    }
+
     /// Id of the operation with this number, type and targets, while it is kept.
     pub fn operation_id(
         &self,
@@ -165,12 +186,20 @@ impl State {
         operation_type: OperationType,
         targets: &OperationTargets,
     ) -> Option<&OperationId> {
+        self.operation_of(number, operation_type, targets).map(|operation| &operation.id)
+    }
+
+    fn operation_of(
+        &self,
+        number: u64,
+        operation_type: OperationType,
+        targets: &OperationTargets,
+    ) -> Option<&Operation> {
         let numbered = self.operations.range(OperationKey { number, id: "".into() }..);
         numbered
             .take_while(|(key, _)| key.number == number)
-            .map(|(_, operation)| operation)
+            .map(|(_, operation)| &**operation)
             .find(|operation| operation.operation_type == operation_type && operation.targets == *targets)
-            .map(|operation| &operation.id)
     }
 
     pub fn namespace_by_http_name(&self, name: &str) -> Option<&Arc<NamespaceState>> {
@@ -494,6 +523,7 @@ impl State {
             service: service.clone(),
             instances: Vec::new(),
             revision,
+            is_private: false,
             is_settling: false,
             detailed: 0,
         };
@@ -503,7 +533,11 @@ impl State {
     fn index_service(&mut self, service: &Service) {
         let id = &service.id;
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
+            let is_private = matches!(namespace.namespace.kind, NamespaceKind::DnsPrivate { .. });
             Arc::make_mut(namespace).services.insert(service.sequence, id.clone());
+            if let Some(state) = self.services.get_mut(id).filter(|_| is_private) {
+                Arc::make_mut(state).is_private = true;
+            }
         }
         self.service_order.insert(service.sequence, id.clone());
         self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());

@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::model::{EpochMs, ServiceId};
+use crate::model::{EpochMs, ServiceId, now_ms};
 
 use super::{
     change::Event, command::Command, handle::Registry, state::ServiceState, state::State,
-    subscription::Subscription, timetable::Timetable, writer::now_ms,
+    subscription::Subscription, timetable::Timetable,
 };
 
 /// Time for which changes are collected before their services are checked, in milliseconds. A service with many reports
@@ -107,7 +107,7 @@ fn due_of(
     due: &mut Vec<(ServiceId, Box<str>)>,
 ) -> Option<EpochMs> {
     let service = &found.service;
-    let health = registry.settings().health.of(service);
+    let health = registry.settings().health.of(found);
     let mut next: Option<EpochMs> = None;
     // Most services have neither policies of time nor signals. Then the number of their instances does not matter.
     if !health.has_times() && !found.has_details() && state.all_pod_signals().next().is_none() {
@@ -115,7 +115,8 @@ fn due_of(
     }
     for instance in found.instances() {
         let signals = state.signals(&service.id, instance);
-        let (elapsed, then) = health.elapsed(instance, &signals, now_ms);
+        let registered_ms = state.registered_ms(service, instance);
+        let (elapsed, then) = health.elapsed(instance, &signals, registered_ms, now_ms);
         if elapsed.is_some() {
             due.push((service.id.clone(), instance.id().into()));
         }

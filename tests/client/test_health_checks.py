@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -149,19 +150,22 @@ def checks(server, result):
 def test_an_instance_follows_its_tcp_port_and_dns_follows_the_instance(checking, listen):
     service, listener, other = Service(checking), listen(), listen("127.0.0.2")
     sick, well = service.add(listener), service.add(other, "127.0.0.2")
-    listener.until_connections(2)
-    assert service.status(sick) == "HEALTHY" and "passed" not in service.history()
+    service.has(sick, "HEALTHY")
+    service.has(well, "HEALTHY")
+    assert "UNKNOWN -> HEALTHY  check passed: 1 of 1" in service.history()
     assert set(checking.resolver.addresses(service.name)) == {"127.0.0.1", "127.0.0.2"}
     listener.close()
     service.has(sick, "UNHEALTHY")
     assert set(checking.resolver.addresses(service.name)) == {"127.0.0.2"}
     assert service.status(well) == "HEALTHY"
-    assert "check failed: connection refused, 1 of 1" in service.line(sick)
+    # Where the first check met the listener while it closed, "connection reset".
+    failed = re.search(r"check failed: connection (refused|reset), 1 of 1", service.line(sick))
+    assert failed
     listener.open()
     service.has(sick, "HEALTHY")
     assert set(checking.resolver.addresses(service.name)) == {"127.0.0.1", "127.0.0.2"}
     history = service.history()
-    assert "HEALTHY -> UNHEALTHY  check failed: connection refused, 1 of 1" in history
+    assert f"HEALTHY -> UNHEALTHY  {failed[0]}" in history
     assert "UNHEALTHY -> HEALTHY  check passed: 1 of 1" in history
     assert checking.metric("health_transitions_total", cause="check") >= 2
     assert checking.metric("health_check_seconds_total", result="passed") > 0
@@ -177,6 +181,47 @@ def test_a_status_changes_after_so_many_results_in_a_row(checking, listen):
     service.has(instance, "HEALTHY")
     assert len([request for request in listener.requests if request[3] == 200]) >= 3
     assert "check passed: 3 of 3" in service.history()
+
+
+def test_an_instance_is_unknown_until_its_first_check(checking, listen):
+    service, silent, well = Service(checking, "HTTP", threshold=10), listen(status=None), listen("127.0.0.2")
+    instance = service.add(silent)
+    silent.until_connections(2)
+    # One that failed fewer times than the threshold is as unknown as one that was not checked yet.
+    assert service.status(instance) == "UNKNOWN"
+    assert "no result of its health check counts yet" in service.line(instance)
+    assert set(checking.resolver.addresses(service.name)) == {"127.0.0.1"}, "no other instance is HEALTHY"
+    other = service.add(well, "127.0.0.2")
+    service.has(other, "HEALTHY")
+    assert len(well.requests) < 10, "the first one that passed is enough"
+    assert set(checking.resolver.addresses(service.name)) == {"127.0.0.2"}
+    assert service.status(instance) == "UNKNOWN"
+
+
+def test_a_policy_demands_more_results_than_the_threshold(checking, listen):
+    service, listener = Service(checking, "HTTP"), listen()
+    checking.cloudmap().UpdateServiceAttributes(ServiceId=service.id, Attributes={"up-after": "2", "down-after": "2s"})
+    instance = service.add(listener)
+    service.has(instance, "HEALTHY")
+    assert "check passed: 2 of 2" in service.history() and len(listener.requests) >= 2
+    listener.status = 500
+    service.has(instance, "UNHEALTHY")
+    assert len([request for request in listener.requests if request[3] == 500]) >= 3, "two seconds have passed"
+
+
+def test_a_check_that_fails_makes_nothing_unhealthy_in_the_grace_period(checking, listen):
+    service, listener = Service(checking, "HTTP"), listen(status=500)
+    checking.cloudmap().set_attribute(service.id, "grace", "1h")
+    instance = service.add(listener)
+    eventually(lambda: len(listener.requests) >= 3)
+    assert service.status(instance) == "UNKNOWN"
+    listener.status = 200
+    service.has(instance, "HEALTHY")
+    listener.status = 500
+    service.has(instance, "UNKNOWN")
+    assert "HEALTHY -> UNKNOWN" in service.history() and "UNHEALTHY" not in service.history()
+    checking.cloudmap().DeleteServiceAttributes(ServiceId=service.id, Attributes=["grace"])
+    service.has(instance, "UNHEALTHY")
 
 
 @pytest.mark.parametrize("status, expected", [(200, "HEALTHY"), (204, "HEALTHY"), (302, "HEALTHY"), (399, "HEALTHY"),
@@ -209,8 +254,7 @@ def test_https_takes_any_certificate(checking, listen, tmp_path):
     context.load_cert_chain(certificate, key)
     service, listener = Service(checking, "HTTPS", path="/ready"), listen(context=context)
     instance = service.add(listener)
-    eventually(lambda: len(listener.requests) >= 2)
-    assert service.status(instance) == "HEALTHY"
+    service.has(instance, "HEALTHY")
     listener.status = 503
     service.has(instance, "UNHEALTHY")
     assert "check failed: status 503" in service.line(instance)
@@ -219,8 +263,7 @@ def test_https_takes_any_certificate(checking, listen, tmp_path):
 def test_ipv6_is_checked(checking, listen):
     service, listener = Service(checking), listen("::1")
     instance = service.add(listener, "::1")
-    listener.until_connections(2)
-    assert service.status(instance) == "HEALTHY"
+    service.has(instance, "HEALTHY")
     listener.close()
     service.has(instance, "UNHEALTHY")
     listener.open()

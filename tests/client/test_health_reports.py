@@ -1,6 +1,7 @@
 """Reports of health: thresholds, heartbeats and the webhook, with times that are as short as the settings allow."""
 
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -149,6 +150,17 @@ def test_heartbeats_keep_an_instance(start):
     assert set(seen) == {"HEALTHY"}
     service.cloudmap.DeleteServiceAttributes(ServiceId=service.id, Attributes=["heartbeat"])
     service.has(1, "HEALTHY")
+
+
+def test_no_heartbeat_is_missed_in_the_grace_period(start):
+    before = time.time()
+    service = Service(start(), grace="6s", heartbeat="1s")
+    service.has(0, "UNHEALTHY")
+    assert time.time() - before >= 6
+    assert "UNKNOWN -> UNHEALTHY  heartbeat missed" in service.history()
+    # A registration begins it anew.
+    service.cloudmap.instance(service.id, service.ids[0], ipv4=service.addresses[0], port=9090)
+    assert service.status(0) == "UNKNOWN"
 
 
 def test_without_a_custom_health_check_there_is_no_heartbeat(start):

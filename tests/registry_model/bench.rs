@@ -335,7 +335,7 @@ impl Bench {
                 );
                 let attributes = object.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
                 assert!(actual.attributes().eq(attributes), "{actual:?}");
-                let health = self.settings.health.of(service);
+                let health = self.settings.health.of(found);
                 assert_eq!(health.status_of(actual), expected.status(object), "{actual:?}");
                 assert_eq!(actual.pod().map(String::from).zip(actual.readiness()), object.pod);
                 if !actual.is_watched() {

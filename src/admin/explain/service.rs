@@ -163,14 +163,10 @@ impl Verdicts<'_> {
                 Some(format!(": custom health status UNHEALTHY{pod}"))
             }
             Reason::Unhealthy => Some(pod.clone()),
-            Reason::UnknownBesideHealthy if instance.is_watched() => {
-                Some(format!("{pod}, and another instance is healthy"))
-            }
             Reason::UnknownBesideHealthy => {
-                Some(": its health is not known yet, and another instance is healthy".into())
+                Some(format!("{}, and another instance is healthy", self.unknown_text(instance)))
             }
-            Reason::UnknownWithheld if instance.is_watched() => Some(format!("{pod}, which is withheld")),
-            Reason::UnknownWithheld => Some(": health UNKNOWN, which is withheld".into()),
+            Reason::UnknownWithheld => Some(format!("{}, which is withheld", self.unknown_text(instance))),
             Reason::NoWeight => Some(": its weight is 0".into()),
             Reason::Maintenance => Some(self.cause_text(instance)),
             Reason::Healthy
@@ -201,8 +197,9 @@ impl Verdicts<'_> {
         }
         let note = match reason {
             Reason::Shortage => self.shortage_text(),
-            Reason::UnknownFallback => format!("{pod}, and no instance is healthy"),
+            Reason::UnknownFallback => format!("{}, and no instance is healthy", self.unknown_text(instance)),
             _ if instance.is_watched() => pod,
+            Reason::Healthy if instance.sources_health().is_some() => self.cause_text(instance),
             Reason::Healthy if instance.custom_health().is_none() => " (no health was reported yet)".into(),
             Reason::UnknownServed => " (unknown health is served)".into(),
             _ => String::new(),
@@ -225,6 +222,11 @@ impl Verdicts<'_> {
     fn cause_text(&self, instance: &Instance) -> String {
         let signals = self.registry.signals(&self.service.id, instance);
         format!(": {}", shown(&self.answering.health().cause_of(instance, &signals).text))
+    }
+
+    /// Why the health of an instance is not known.
+    fn unknown_text(&self, instance: &Instance) -> String {
+        if instance.is_watched() { self.pod_text(instance) } else { self.cause_text(instance) }
     }
 
     fn pod_text(&self, instance: &Instance) -> String {

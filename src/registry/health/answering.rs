@@ -9,7 +9,7 @@ use super::{HealthSettings, ServiceHealth};
 impl HealthSettings {
     /// Makes the decision for all instances of a service, with these settings as defaults.
     pub fn answering<'s>(&self, state: &'s ServiceState) -> Answering<'s> {
-        let health = self.of(&state.service);
+        let health = self.of(state);
         let candidates = || state.instances().iter().filter(|instance| !instance.is_in_maintenance());
         let weightless = candidates().filter(|instance| weight(instance) == 0).count();
         let mut answering = Answering {

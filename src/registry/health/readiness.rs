@@ -16,11 +16,11 @@ pub(super) struct Settled {
     pub(super) due: Option<(ConfirmedReadiness, EpochMs)>,
 }
 
-/// Times in milliseconds that apply to one pod.
-struct Times {
-    grace: EpochMs,
-    up: EpochMs,
-    down: EpochMs,
+/// Times in milliseconds that apply to one instance.
+pub(super) struct Times {
+    pub(super) grace: EpochMs,
+    pub(super) up: EpochMs,
+    pub(super) down: EpochMs,
 }
 
 impl ServiceHealth<'_> {
@@ -91,7 +91,14 @@ impl ServiceHealth<'_> {
         })
     }
 
-    fn times(&self, instance: &Instance) -> Times {
+    /// End of the time after its start during which readiness, checks and heartbeats cannot make an instance UNHEALTHY. An
+    /// instance of the API started when it was registered, `registered_ms`; without it that time is over.
+    pub fn grace_end_ms(&self, instance: &Instance, registered_ms: Option<EpochMs>) -> EpochMs {
+        let started_ms = instance.pod_started_s().map(ms).or(registered_ms).unwrap_or(0);
+        started_ms.saturating_add(self.times(instance).grace)
+    }
+
+    pub(super) fn times(&self, instance: &Instance) -> Times {
         let HealthSettings { grace, up_after, down_after, .. } = self.settings;
         let own = if instance.has_details() { instance.pod_details().times } else { PodTimes::default() };
         Times {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::model::{CustomHealthStatus, HealthStatus, Instance, Readiness, Service, Signals};
 
 use super::policy::HealthOf;
-use super::{HealthSettings, ServiceHealth};
+use super::{HealthSettings, ServiceHealth, ServiceState};
 
 /// Kind of the signal that decides a status, or of the event that changes it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -57,8 +57,10 @@ impl Service {
 
 impl HealthSettings {
     /// The health of a service's instances, with these settings as defaults of its policies.
-    pub fn of<'s>(&self, service: &'s Service) -> ServiceHealth<'s> {
-        ServiceHealth { service, settings: self.overridden_by(&service.attributes) }
+    pub fn of<'s>(&self, state: &'s ServiceState) -> ServiceHealth<'s> {
+        let service = &*state.service;
+        let settings = self.overridden_by(&service.attributes);
+        ServiceHealth { service, is_private: state.is_private(), settings }
     }
 }
 
@@ -66,7 +68,8 @@ impl ServiceHealth<'_> {
     /// Returns the health status of one of the service's instances.
     ///
     /// A reported status only applies if the service has a health check. Then an instance that is not a pod is HEALTHY until
-    /// the first report (AWS: an instance whose first check has not finished is healthy). A report of HEALTHY does not make
+    /// the first report (AWS: an instance whose first check has not finished is healthy), except while its first active
+    /// check, or the first report that a heartbeat demands, is to come. A report of HEALTHY does not make
     /// a pod HEALTHY that is not ready, because the pod would get traffic before it can handle it.
     pub fn status_of(&self, instance: &Instance) -> HealthStatus {
         if instance.is_in_maintenance() {
@@ -87,8 +90,7 @@ impl ServiceHealth<'_> {
             Some(Readiness::Ready) => HealthStatus::Healthy,
             Some(_) => HealthStatus::Unknown,
             None if is_said(CustomHealthStatus::Healthy) => HealthStatus::Healthy,
-            // Its first report is still to come, which a heartbeat demands.
-            None if self.has_heartbeat(instance) => HealthStatus::Unknown,
+            None if self.has_heartbeat(instance) || self.awaits_check(instance) => HealthStatus::Unknown,
             None if has_check => HealthStatus::Healthy,
             None => HealthStatus::Unknown,
         }
@@ -147,6 +149,9 @@ impl ServiceHealth<'_> {
         match readiness {
             Some(readiness) => {
                 Cause { kind: CauseKind::Readiness, text: self.readiness_text(instance, readiness).into() }
+            }
+            None if self.awaits_check(instance) => {
+                Cause { kind: CauseKind::Check, text: "no result of its health check counts yet".into() }
             }
             None if self.service.has_health_check() => {
                 Cause { kind: CauseKind::Registration, text: "no health was reported yet".into() }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::model::instance::{AWS_INSTANCE_IPV4, WEIGHT};
 use crate::model::service::CustomHealthCheck;
 use crate::model::{
-    Attributes, ConfirmedReadiness, CustomHealthStatus, HealthStatus, Instance, Maintenance, NamespaceId,
-    ObservedPod, PendingReport, PodDetails, PodSignals, PodTimes, Readiness, ReadinessSince, Report,
-    ServiceId, Signals, SourceReport, Uid, instance::WEIGHT, samples,
+    Attributes, ConfirmedReadiness, CustomHealthStatus, HealthCheck, HealthCheckType, HealthStatus, Instance,
+    Maintenance, NamespaceId, NamespaceKind, ObservedPod, PendingReport, PodDetails, PodSignals, PodTimes,
+    Readiness, ReadinessSince, Report, ServiceId, Signals, SourceReport, Uid, samples,
 };
 use crate::registry::{Change, State};
 
@@ -233,8 +234,8 @@ fn a_cause_names_the_signal_that_decides() {
     let mut service = samples::service(ServiceId::from("srv-1"), NamespaceId::from("ns-1"), "web");
     let none = Attributes::default();
     let plain = Instance::new("web-1", None, &none, None, 1).expect("the id is short");
-    let texts = |service: &crate::model::Service, instance: &Instance, signals: &Signals| {
-        let cause = HealthSettings::default().of(service).cause_of(instance, signals);
+    let texts = |service: &Service, instance: &Instance, signals: &Signals| {
+        let cause = HealthSettings::default().of(&state_of(service)).cause_of(instance, signals);
         (cause.kind, cause.text)
     };
     let nothing = Signals::default();
@@ -296,7 +297,14 @@ fn timed(readiness: Readiness, changed_s: u32, confirmed: Option<(Readiness, u32
     pod.with_pod_signals(&Signals { confirmed, ..Signals::default() })
 }
 
-fn with_policies(policies: &[(&str, &str)]) -> crate::model::Service {
+/// A service without instances.
+fn state_of(service: &Service) -> Arc<ServiceState> {
+    let mut state = State::default();
+    state.apply(&Change::PutService(Arc::new(service.clone())));
+    state.service(service.id.as_str()).expect("it was just put").clone()
+}
+
+fn with_policies(policies: &[(&str, &str)]) -> Service {
     let mut service = samples::service(ServiceId::from("srv-1"), NamespaceId::from("ns-1"), "web");
     service.attributes =
         policies.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect::<BTreeMap<_, _>>();
@@ -354,16 +362,16 @@ fn a_readiness_counts_once_it_has_lasted_and_was_confirmed() {
         (&[("grace", "2m")], timed(Ready, 1_010, None), Healthy, None),
     ];
     for (at, (policies, pod, expected, due_s)) in cases.into_iter().enumerate() {
-        let service = with_policies(policies);
-        let health = HealthSettings::default();
-        let health = health.of(&service);
+        let state = state_of(&with_policies(policies));
+        let health = HealthSettings::default().of(&state);
         assert_eq!(health.status_of(&pod), expected, "case {at}");
         let signals = Signals { confirmed: pod.confirmed_readiness(), ..Signals::default() };
         let due_ms = due_s.map(|due_s| i64::from(due_s) * 1_000);
-        assert_eq!(health.elapsed(&pod, &signals, 1_000_000), (None, due_ms), "case {at}");
+        assert_eq!(health.elapsed(&pod, &signals, None, 1_000_000), (None, due_ms), "case {at}");
         if let Some(due_ms) = due_ms {
-            assert_eq!(health.elapsed(&pod, &signals, due_ms - 1), (None, Some(due_ms)), "case {at}");
-            let (Some(Elapsed::Signals(None, new)), None) = health.elapsed(&pod, &signals, due_ms) else {
+            assert_eq!(health.elapsed(&pod, &signals, None, due_ms - 1), (None, Some(due_ms)), "case {at}");
+            let (Some(Elapsed::Signals(None, new)), None) = health.elapsed(&pod, &signals, None, due_ms)
+            else {
                 panic!("case {at}: something is due");
             };
             let (then, raw) = (health.status_of(&pod.with_pod_signals(&new)), pod.readiness());
@@ -380,8 +388,8 @@ fn annotations_of_a_pod_override_the_times_of_its_service() {
     let pod =
         ObservedPod { readiness, details: &details, ..ObservedPod::new("default/x", Uid::of("1"), Ready) };
     let pod = Instance::watched("x", &pod, &Attributes::default()).expect("the id is short");
-    let service = with_policies(&[("down-after", "1h")]);
-    let next = HealthSettings::default().of(&service).elapsed(&pod, &Signals::default(), 2_000_000).1;
+    let state = state_of(&with_policies(&[("down-after", "1h")]));
+    let next = HealthSettings::default().of(&state).elapsed(&pod, &Signals::default(), None, 2_000_000).1;
     assert_eq!(next, Some(2_010_000));
 }
 
@@ -398,11 +406,16 @@ fn time_ends_reports_and_misses_heartbeats() {
     let mut service = with_policies(&[("heartbeat", "10s"), ("expire", "1m"), ("down-after", "5s")]);
     let plain = Instance::new("web-1", None, &Attributes::default(), None, 1).expect("the id is short");
     let settings = HealthSettings::default();
-    let status = |service: &crate::model::Service, signals: &Signals| {
-        settings.of(service).status_of(&plain.with_signals(None, signals))
+    let status = |service: &Service, signals: &Signals| {
+        settings.of(&state_of(service)).status_of(&plain.with_signals(None, signals))
     };
-    let elapsed = |service: &crate::model::Service, signals: &Signals, now_ms| {
-        settings.of(service).elapsed(&plain.with_signals(None, signals), signals, now_ms)
+    let elapsed = |service: &Service, signals: &Signals, now_ms| {
+        settings.of(&state_of(service)).elapsed(
+            &plain.with_signals(None, signals),
+            signals,
+            Some(4_000),
+            now_ms,
+        )
     };
     // Nothing reports about a service without a custom health check.
     assert_eq!(elapsed(&service, &Signals::default(), 5_000), (None, None));
@@ -416,9 +429,16 @@ fn time_ends_reports_and_misses_heartbeats() {
     let second = elapsed(&service, &begun, 15_000);
     assert_eq!(second, (Some(Elapsed::Signals(None, missed.clone().into())), Some(65_000)));
     assert_eq!(status(&service, &missed), HealthStatus::Unhealthy);
-    let cause = settings.of(&service).cause_of(&plain.with_signals(None, &missed), &missed);
+    let cause = settings.of(&state_of(&service)).cause_of(&plain.with_signals(None, &missed), &missed);
     assert_eq!(cause.text, "heartbeat missed: no report for 10s");
     assert_eq!(elapsed(&service, &missed, 65_000), (Some(Elapsed::Expired), None));
+    // The registration begins the grace period.
+    service.attributes.insert("grace".into(), "20s".into());
+    assert_eq!(elapsed(&service, &begun, 15_000), (None, Some(24_000)));
+    assert_eq!(elapsed(&service, &begun, 24_000).0, {
+        let missed = Signals { missed_ms: Some(24_000), ..begun.clone() };
+        Some(Elapsed::Signals(None, missed.into()))
+    });
     // A policy that is gone takes effect at once, and what it needed is deleted.
     service.attributes.clear();
     assert_eq!(status(&service, &missed), HealthStatus::Healthy);
@@ -443,4 +463,59 @@ fn time_ends_reports_and_misses_heartbeats() {
         elapsed(&service, &waits, 6_000),
         (Some(Elapsed::Signals(Some(Said::Unhealthy), counts.into())), None)
     );
+}
+
+#[test]
+fn an_instance_that_is_checked_is_unknown_until_a_result_counts() {
+    let checked = |networks: &[&str]| HealthSettings {
+        checked: CheckedNetworks::new(networks.iter().map(|text| text.parse().unwrap()).collect()),
+        ..HealthSettings::default()
+    };
+    let all = checked(&["10.0.0.0/8"]);
+    let address = |address: &str| {
+        let attributes = BTreeMap::from([(AWS_INSTANCE_IPV4.to_string(), address.to_string())]);
+        Instance::new("web-1", None, &Attributes::new(&attributes).unwrap(), None, 1).unwrap()
+    };
+    let state_in = |kind: NamespaceKind| {
+        let id = NamespaceId::from("ns-1");
+        let mut service = samples::service(ServiceId::from("srv-1"), id.clone(), "web");
+        service.health_check = Some(HealthCheck {
+            check_type: HealthCheckType::Http,
+            resource_path: None,
+            failure_threshold: Some(3),
+        });
+        let mut state = State::default();
+        state.apply(&Change::PutNamespace(samples::namespace(id, "demo.test", kind).into()));
+        state.apply(&Change::PutService(service.into()));
+        state.service("srv-1").unwrap().clone()
+    };
+    let (public, private) =
+        (state_in(NamespaceKind::DnsPublic), state_in(NamespaceKind::DnsPrivate { vpc: "vpc-1".into() }));
+    let status = |settings: &HealthSettings, state: &ServiceState, instance: &Instance| {
+        settings.of(state).status_of(instance)
+    };
+    let (near, far) = (address("10.0.0.1"), address("192.0.2.1"));
+    assert_eq!(status(&all, &public, &near), HealthStatus::Unknown);
+    let cause = all.of(&public).cause_of(&near, &Signals::default());
+    assert_eq!((cause.kind, &*cause.text), (CauseKind::Check, "no result of its health check counts yet"));
+    assert_eq!(status(&all, &public, &far), HealthStatus::Healthy);
+    assert_eq!(status(&all, &private, &near), HealthStatus::Healthy);
+    assert_eq!(status(&checked(&[]), &public, &near), HealthStatus::Healthy);
+    assert_eq!(all.of(&public).checked_endpoint(&near), Some("10.0.0.1:80".parse().unwrap()));
+
+    let condition = |policies: &[(&str, &str)], said, is_first| {
+        let mut state = (*public).clone();
+        state.service =
+            Service { attributes: with_policies(policies).attributes, ..(*state.service).clone() }.into();
+        let found = all.of(&state).check_condition(&near, said, is_first);
+        (found.results, found.time_ms)
+    };
+    assert_eq!(condition(&[], Said::Healthy, true), (1, 0));
+    assert_eq!(condition(&[], Said::Healthy, false), (3, 0));
+    assert_eq!(condition(&[], Said::Unhealthy, true), (3, 0));
+    let policies: &[(&str, &str)] = &[("up-after", "2"), ("down-after", "30s")];
+    assert_eq!(condition(policies, Said::Healthy, true), (2, 0));
+    assert_eq!(condition(policies, Said::Healthy, false), (3, 0));
+    assert_eq!(condition(policies, Said::Unhealthy, false), (3, 30_000));
+    assert_eq!(condition(&[("down-after", "5")], Said::Unhealthy, false), (5, 0));
 }

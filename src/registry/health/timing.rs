@@ -34,11 +34,12 @@ impl Next {
 
 impl ServiceHealth<'_> {
     /// Returns what is to be stored about an instance at this time, if anything, and the next time at which something will
-    /// be if nothing else happens.
+    /// be if nothing else happens. `registered_ms` is the time at which the API registered it, if that is known.
     pub fn elapsed(
         &self,
         instance: &Instance,
         signals: &Signals,
+        registered_ms: Option<EpochMs>,
         now_ms: EpochMs,
     ) -> (Option<Elapsed>, Option<EpochMs>) {
         let mut next = Next::default();
@@ -64,9 +65,12 @@ impl ServiceHealth<'_> {
                     {
                         return (Some(Elapsed::Expired), None);
                     }
+                    let missed_ms = alive
+                        .saturating_add(self.settings.heartbeat.ms())
+                        .max(self.grace_end_ms(instance, registered_ms));
                     if self.has_heartbeat(instance)
                         && new.missed_ms.is_none()
-                        && next.has_come(alive.saturating_add(self.settings.heartbeat.ms()), now_ms)
+                        && next.has_come(missed_ms, now_ms)
                     {
                         new.missed_ms = Some(now_ms);
                     }
@@ -87,7 +91,7 @@ impl ServiceHealth<'_> {
             return (None, next.0);
         }
         // A change may begin another wait, such as that for the first heartbeat.
-        let (_, then) = self.elapsed(instance, &new, now_ms);
+        let (_, then) = self.elapsed(instance, &new, registered_ms, now_ms);
         (Some(Elapsed::Signals(status, new.into())), then)
     }
 

@@ -62,7 +62,7 @@ impl Planner<'_> {
         let custom_health = initial.or_else(|| old.and_then(Instance::custom_health));
         let instance = Instance::new(id, creator_request_id, &attributes, None, number)
             .ok_or_else(|| InvalidInput("The instance's id is too long.".into()))?;
-        if self.settings.health.of(service).must_report(&instance) {
+        if self.settings.health.of(&state).must_report(&instance) {
             // A registration is as good as a report.
             signals.set_alive(self.now_ms);
         } else {

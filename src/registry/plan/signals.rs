@@ -39,7 +39,7 @@ impl Planner<'_> {
             }
         }
         let old = state.instance(id)?;
-        let health = self.settings.health.of(service);
+        let health = self.settings.health.of(&state);
         let must_report = health.must_report(old);
         let before = self.state.signals(&service.id, old);
         let mut signals = before.clone();
@@ -92,7 +92,7 @@ impl Planner<'_> {
         let old = state.instance(id)?;
         let before = self.state.signals(&service.id, old);
         let mut signals = before.clone();
-        let health = self.settings.health.of(service);
+        let health = self.settings.health.of(&state);
         if report.is_some() && health.must_report(old) {
             signals.set_alive(self.now_ms);
         }
@@ -145,9 +145,10 @@ impl Planner<'_> {
         let nothing = Ok((Group::new(), Reply::Done));
         let Ok(state) = self.state.service(service.as_str()).cloned() else { return nothing };
         let Ok(instance) = state.instance(id) else { return nothing };
-        let health = self.settings.health.of(&state.service);
+        let health = self.settings.health.of(&state);
         let signals = self.state.signals(service, instance);
-        match health.elapsed(instance, &signals, self.now_ms).0 {
+        let registered_ms = self.state.registered_ms(&state.service, instance);
+        match health.elapsed(instance, &signals, registered_ms, self.now_ms).0 {
             None => nothing,
             Some(Elapsed::Expired) => self.deregister_instance(service.as_str(), id),
             Some(Elapsed::Signals(status, new)) => {
@@ -174,7 +175,7 @@ impl Planner<'_> {
         if is_unchanged && !self.may_lose {
             return Ok((Group::new(), Reply::Done));
         }
-        let health = self.settings.health.of(service);
+        let health = self.settings.health.of(&state);
         if reason.is_none() && health.must_report(old) {
             // Its time to report begins anew.
             signals.set_alive(self.now_ms);

@@ -124,7 +124,7 @@ impl Shared {
 /// Formats the numbers of healthy and of all instances for a status, such as `3/4`. An instance without health checks
 /// counts as healthy, and the instance of a pod does once the pod is ready.
 pub(super) fn text(found: &ServiceState, policies: &HealthSettings) -> String {
-    let health = policies.of(&found.service);
+    let health = policies.of(found);
     let is_healthy = |instance: &&Instance| match health.status_of(instance) {
         HealthStatus::Healthy => true,
         HealthStatus::Unknown => !found.service.watches(instance),

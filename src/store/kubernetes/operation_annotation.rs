@@ -9,12 +9,12 @@
 //! characters, `-`, and 8 more. The first character is the kind of the object, the following ones are the end of the
 //! object's name, and the others are random.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType};
+use crate::model::{
+    EpochMs, Operation, OperationId, OperationStatus, OperationTargets, OperationType, now_ms,
+};
 use crate::registry::settings::OPERATION_YOUNG_MS;
 
 use super::kind::Kind;
@@ -197,12 +197,6 @@ impl Entry {
             updated_ms: self.update_date_ms.unwrap_or(self.create_date_ms),
         })
     }
-}
-
-pub(super) fn now_ms() -> EpochMs {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

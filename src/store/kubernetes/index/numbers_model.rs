@@ -405,7 +405,7 @@ impl Server {
             let Ok(found) = state.service(service_id(name).as_str()) else { continue };
             let mut instances = BTreeSet::new();
             let policies = HealthSettings::default();
-            let health = policies.of(&found.service);
+            let health = policies.of(found);
             for instance in found.instances() {
                 let address = instance.ipv4().unwrap();
                 instances.insert(format!("{} {address}", instance.id()));

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
-use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTargets, OperationType};
+use crate::model::{EpochMs, Operation, OperationId, OperationKey, OperationTargets, OperationType, now_ms};
 use crate::registry::Change;
 use crate::registry::settings::{OPERATION_YOUNG_MS, OPERATIONS_YOUNG_FACTOR};
 
 use super::super::kind::Kind;
 use super::super::object_cache::{Name, ObjectCache, Stored};
-use super::super::operation_annotation::{self, OPERATIONS};
+use super::super::operation_annotation::OPERATIONS;
 use super::super::resources::CloudMapOperation;
 use super::super::translate::{self, version};
 use super::contents::Index;
@@ -225,7 +225,7 @@ impl Index {
 
     /// Evicts the oldest operations, by the rule of the registry's planner.
     fn evict(&mut self) {
-        let now_ms: EpochMs = operation_annotation::now_ms();
+        let now_ms: EpochMs = now_ms();
         for _ in 0..EVICTED_MAX {
             let (kept, count) = (self.operations.retained.max(1), self.operations.known.len());
             let Some((key, oldest)) = self.operations.known.first_key_value() else { return };

@@ -462,7 +462,7 @@ fn annotated(version: u64, numbers: &[u64]) -> CloudMapInstance {
 }
 
 fn registration(number: u64) -> Operation {
-    let now_ms = super::super::operation_annotation::now_ms();
+    let now_ms = crate::model::now_ms();
     Operation {
         number,
         id: format!("i{number:031}-00000000").as_str().into(),

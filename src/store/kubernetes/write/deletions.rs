@@ -5,12 +5,11 @@ use std::sync::Arc;
 use kube::api::ListParams;
 use kube::{Resource, ResourceExt};
 
-use crate::model::{EpochMs, Operation, Uid};
+use crate::model::{EpochMs, Operation, Uid, now_ms};
 
 use super::super::index::{Index, IndexedKind, Removal};
 use super::super::kind::{OwnerKind, ResourceKind};
 use super::super::object_cache::Name;
-use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed, Object, WRITTEN_BY, Winner, version_of};
 use super::super::translate::uid_of;
 use super::limits::BATCH_MS_MAX;

@@ -15,12 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{EpochMs, Uid};
+use crate::model::{EpochMs, Uid, now_ms};
 use crate::registry::{Change, Group};
 
 use super::super::index::IndexedKind;
 use super::super::name_races;
-use super::super::operation_annotation::now_ms;
 use super::super::request::{self, Failed};
 use super::super::resources::{CloudMapNamespace, CloudMapService, CloudMapStore, StoreSpec};
 use super::super::translate::uid_of;

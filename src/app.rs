@@ -215,6 +215,7 @@ impl Followers {
         snapshot: &Arc<Snapshot>,
         counts: Option<ServiceCounts>,
         health: HealthTasks,
+        servers: Option<&Arc<Servers>>,
     ) -> anyhow::Result<Followers> {
         let is_shared = config.store == config::StoreKind::Kubernetes;
         let own_health = (!is_shared).then(|| tokio::spawn(health.clone().run()));
@@ -223,7 +224,7 @@ impl Followers {
         };
         let shadow = shadow::follow(cluster, config, registry)?;
         let pods = pods::watch(cluster, config, registry)?;
-        let cluster_writer = cluster::write(cluster, config, registry, health, &pods, snapshot)?;
+        let cluster_writer = cluster::write(cluster, config, registry, health, &pods, snapshot, servers)?;
         let counts = counts.map(|counts| tokio::spawn(counts.follow(registry.clone(), pods.status())));
         Ok(Followers { pods: Some(pods), shadow, cluster_writer, counts, own_health })
     }
@@ -267,7 +268,15 @@ impl Server {
         let health = HealthTasks::new(config, &data.registry, connections_max.checks)?;
         let check_metrics = health.metrics();
         let (registry, snapshot) = (&data.registry, &data.snapshot);
-        let followers = Followers::start(config, cluster.as_ref(), registry, snapshot, data.counts, health)?;
+        let followers = Followers::start(
+            config,
+            cluster.as_ref(),
+            registry,
+            snapshot,
+            data.counts,
+            health,
+            servers.as_ref(),
+        )?;
         loading.done();
         if let Some(servers) = &servers {
             servers.join().await;

@@ -197,12 +197,15 @@ settings! {
         /// Source of the instance id of a pod: the ECS task's id, where the pod has one, or the pod's name.
         instance_id: InstanceId = InstanceId::Task,
             "instance-id", "instance-id", rule::choice();
-        /// Mirrors each service as a headless Service with EndpointSlices; if not given, on inside a cluster.
-        mirror: Option<Switch> = None,
+        /// Mirrors each service as a Service with EndpointSlices: a headless one with on, one with a cluster IP and the instances' ports with clusterip; if not given, on inside a cluster.
+        mirror: Option<Mirror> = None,
             "mirror", "mirror", rule::optional_choice();
         /// Writes an Endpoints object for each mirrored Service too: KECS's tools read that kind, and Kubernetes has deprecated it since 1.33.
         mirror_endpoints: Switch = Switch::On,
             "mirror-endpoints", "mirror-endpoints", rule::choice();
+        /// Annotates pods that are being deleted, in maintenance or of weight 0 with the time from which no client holds them, cloudmap-dns.io/drained-at. The server's account has to patch pods.
+        drain_annotation: Switch = Switch::Off,
+            "drain-annotation", "drain-annotation", rule::choice();
         /// Serves the namespaces and services of KECS's own Cloud Map API too, read-only, as its alias Services define them.
         shadow: Switch = Switch::Off,
             "shadow", "shadow", rule::choice();
@@ -344,6 +347,15 @@ pub enum Switch {
     Off,
 }
 
+/// Form of the Services that the mirror writes: none; headless ones; or ones with a cluster IP and the ports of their instances.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the variants")]
+pub enum Mirror {
+    Off,
+    On,
+    ClusterIp,
+}
+
 /// Way in which this server configures CoreDNS to forward zones to it: not at all; by a key of the ConfigMap
 /// `kube-system/coredns-custom`, which CoreDNS imports in k3s; or by a block in the Corefile, in the ConfigMap
 /// `kube-system/coredns`, as kubeadm installs it.
@@ -385,6 +397,11 @@ impl Choice for InstanceId {
 
 impl Choice for Switch {
     const WORDS: &'static [(&'static str, Switch)] = &[("on", Switch::On), ("off", Switch::Off)];
+}
+
+impl Choice for Mirror {
+    const WORDS: &'static [(&'static str, Mirror)] =
+        &[("on", Mirror::On), ("clusterip", Mirror::ClusterIp), ("off", Mirror::Off)];
 }
 
 impl Choice for CoreDns {

@@ -11,15 +11,16 @@
 //! | `submit` | commands of followers to the registry |
 //! | `background` | a background task that can be stopped |
 //! | [`pod`] | conversion of a pod to its instances |
-//! | `pod_table` | nodes and zones of pods, and the endpoints of terminating ones, for the mirror |
+//! | `pod_table` | facts about pods that the registry does not have, for the tasks that write to the cluster |
 //! | [`index`] | index of the known pods: events in, observations out; plain data, no cluster |
 //! | [`watch`] | runs the watches, feeds the index, and sends its observations to the registry |
 //! | [`status`] | state of the pod watch for metrics, readiness and explain |
 //! | [`shadow`] | KECS's own Cloud Map registry, read from its alias Services |
 //! | [`cluster_writer`] | starts the tasks that write to the cluster |
 //! | [`leader`] | leader election with a Lease: one replica writes |
-//! | [`mirror`] | Cloud Map's services as headless Services with EndpointSlices and Endpoints |
+//! | [`mirror`] | Cloud Map's services as Services with EndpointSlices and Endpoints |
 //! | [`coredns`] | the zones that CoreDNS forwards to this server |
+//! | `drain_annotation` | the annotation of pods that have left, with the time from which no client holds them |
 //!
 //! `app` starts a [`PodWatch`], a [`Shadow`] and a [`ClusterWriter`]; `admin` reads their states. No pod and no alias is
 //! removed only because the API server was not heard: an incomplete list removes nothing, a list that is suddenly much
@@ -33,6 +34,7 @@ mod backoff;
 pub mod client;
 pub mod cluster_writer;
 pub mod coredns;
+mod drain_annotation;
 mod follow;
 pub mod index;
 pub mod leader;
@@ -54,7 +56,7 @@ pub use follow::ListEnd;
 pub(crate) use follow::{Followed, Follower, ListTracker, ObservedClient};
 pub use index::PendingService;
 pub use leader::Leadership;
-pub use mirror::MirrorStatus;
+pub use mirror::{MirrorForm, MirrorStatus};
 pub use pod::{InstanceIdSource, PodRules};
 pub use servers::Servers;
 pub use shadow::{RefusedService, Shadow, ShadowStatus};

@@ -165,20 +165,11 @@ impl Api {
     /// Joins what this server and all others know.
     async fn hold(&self, subject: &Subject<'_>) -> Result<Hold, String> {
         let Subject { services, question } = subject;
-        let mut hold = Hold::Unknown(Duration::ZERO);
-        if let Some(others) = &self.others {
-            // Another server may know a service that this one does not.
-            let service = services.first().map_or(&*question.service, ServiceId::as_str);
-            let found = others.hold(service, &question.instance).await?;
-            hold = found.hold;
-            if let Some(ended) = found.ended {
-                // It may have answered until its end, after the others had applied the departure.
-                let until = ended + self.registry.longest_hold(&ServiceId::from(service));
-                hold = hold.and(Hold::Unknown(until.saturating_duration_since(Instant::now())));
-            }
-        }
+        // Another server may know a service that this one does not.
+        let service = services.first().map_or(&*question.service, ServiceId::as_str);
+        let others = self.registry.others_hold(self.others.as_deref(), service, &question.instance).await?;
         // Last, because it may change meanwhile.
-        Ok(hold.and(self.own_hold(subject)))
+        Ok(others.and(self.own_hold(subject)))
     }
 
     /// The ids of the services with this id, ARN, full name or name, including those that are deleted and were known before.

@@ -7,10 +7,10 @@ use anyhow::Context;
 
 use crate::config::{self, Config};
 use crate::kubernetes::{
-    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, PodWatch, ServedZones, Servers,
-    SharedWork,
+    Cluster, ClusterWriter, ClusterWriterSettings, CoreDnsMode, Forward, MirrorForm, PodWatch, ServedZones,
+    Servers, SharedWork,
 };
-use crate::registry::Registry;
+use crate::registry::{OtherServers, Registry};
 use crate::snapshot::Snapshot;
 
 use super::{health::HealthTasks, storage};
@@ -19,7 +19,8 @@ use super::{health::HealthTasks, storage};
 pub(super) async fn find(config: &Config) -> anyhow::Result<Option<Cluster>> {
     let cluster = Cluster::find(config.kubeconfig.as_deref()).await?;
     let asked = [
-        ("mirror", config.mirror == Some(config::Switch::On)),
+        ("mirror", config.mirror.is_some_and(|mirror| mirror != config::Mirror::Off)),
+        ("drain-annotation", has_drain_annotation(config)),
         ("shadow", config.shadow == config::Switch::On),
         ("coredns", config.coredns != config::CoreDns::Off),
     ];
@@ -47,10 +48,24 @@ pub(super) fn servers(
     servers.map(Some).context("cannot find other servers")
 }
 
-/// True if the settings turn the mirror on. Outside of a cluster, with a kubeconfig, it is off by default, because a
-/// developer's server should not write to the cluster that it watches.
-pub(super) fn is_mirrored(config: &Config) -> bool {
-    config.mirror.map_or(config.kubeconfig.is_none(), |mirror| mirror == config::Switch::On)
+/// Form of the Services of the mirror; `None` if it is off. Outside of a cluster, with a kubeconfig, that is the default,
+/// because a developer's server should not write to the cluster that it watches.
+pub(super) fn mirror_form(config: &Config) -> Option<MirrorForm> {
+    match config.mirror {
+        Some(config::Mirror::Off) => None,
+        Some(config::Mirror::ClusterIp) => Some(MirrorForm::ClusterIp),
+        Some(config::Mirror::On) => Some(MirrorForm::Headless),
+        None => config.kubeconfig.is_none().then_some(MirrorForm::Headless),
+    }
+}
+
+/// True if a writer to the cluster needs more of pods than the registry has.
+pub(super) fn has_pod_table(config: &Config) -> bool {
+    mirror_form(config).is_some() || has_drain_annotation(config)
+}
+
+fn has_drain_annotation(config: &Config) -> bool {
+    config.drain_annotation == config::Switch::On
 }
 
 pub(super) fn write(
@@ -60,6 +75,7 @@ pub(super) fn write(
     health: HealthTasks,
     pods: &PodWatch,
     snapshot: &Arc<Snapshot>,
+    servers: Option<&Arc<Servers>>,
 ) -> anyhow::Result<Option<ClusterWriter>> {
     let mode = match config.coredns {
         config::CoreDns::Off => None,
@@ -71,9 +87,10 @@ pub(super) fn write(
         None => Forward::Service(config.coredns_service.clone()),
     };
     let settings = ClusterWriterSettings {
-        mirror: is_mirrored(config),
+        mirror: mirror_form(config),
         mirror_endpoints: config.mirror_endpoints == config::Switch::On,
         coredns: mode.map(|mode| (mode, forward)),
+        drain_annotation: has_drain_annotation(config),
     };
     let work = (config.store == config::StoreKind::Kubernetes).then(|| SharedWork {
         namespace: storage::namespace(config, Some(cluster)).to_string(),
@@ -87,6 +104,7 @@ pub(super) fn write(
             .map(|zone| zone.apex.to_string().trim_end_matches('.').to_ascii_lowercase())
             .collect()
     });
-    ClusterWriter::start(cluster, settings, work, registry, pods, zones)
+    let others = servers.map(|servers| servers.clone() as Arc<dyn OtherServers>);
+    ClusterWriter::start(cluster, settings, work, registry, pods, zones, others)
         .context("cannot write to the cluster")
 }

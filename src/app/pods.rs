@@ -15,6 +15,6 @@ pub(super) fn watch(cluster: &Cluster, config: &Config, registry: &Registry) -> 
         identity: registry.identity().clone(),
     };
     tracing::info!(cluster = cluster.address(), "watching pods");
-    PodWatch::start(cluster, rules, registry.clone(), super::cluster::is_mirrored(config))
+    PodWatch::start(cluster, rules, registry.clone(), super::cluster::has_pod_table(config))
         .context("cannot watch pods")
 }

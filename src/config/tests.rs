@@ -213,6 +213,7 @@ fn defaults_are_the_documented_ones() {
         ("instance-id", "task"),
         ("mirror", ""),
         ("mirror-endpoints", "on"),
+        ("drain-annotation", "off"),
         ("shadow", "off"),
         ("coredns", "off"),
         ("coredns-forward", ""),

@@ -1,5 +1,5 @@
-//! Tasks that write to the cluster: the mirror and the configuration of CoreDNS. Only the replica that holds the Lease
-//! writes.
+//! Tasks that write to the cluster: the mirror, the configuration of CoreDNS, and the annotation of pods that have left. Only
+//! the replica that holds the Lease writes.
 
 use std::sync::Arc;
 
@@ -8,24 +8,27 @@ use futures_util::future::{BoxFuture, join_all};
 use super::background::BackgroundTask;
 use super::client::{ClientError, Cluster};
 use super::coredns::{CoreDns, CoreDnsMode, CoreDnsStatus, Forward, ServedZones};
+use super::drain_annotation::DrainAnnotation;
 use super::follow::ObservedClient;
 use super::leader::{Election, Leadership};
-use super::mirror::{Mirror, MirrorStatus};
+use super::mirror::{Mirror, MirrorForm, MirrorStatus};
 use super::watch::PodWatch;
 use crate::exposition::{Collect, Exposition};
-use crate::registry::Registry;
+use crate::registry::{OtherServers, Registry};
 
 const WRITER: &str = "a task that writes to the cluster";
 
-/// Choice of the tasks. `mirror` writes Cloud Map's services as Services and EndpointSlices, and with
+/// Choice of the tasks. `mirror` writes Cloud Map's services as Services of this form and EndpointSlices, and with
 /// `mirror_endpoints` also as Endpoints, which Kubernetes has deprecated. `coredns` selects the ConfigMap that gets
-/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone.
+/// the zones, and the address that CoreDNS forwards to; `None` leaves CoreDNS alone. With `drain_annotation`, pods that have
+/// left the answers are annotated with the time until which clients may hold them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct ClusterWriterSettings {
-    pub mirror: bool,
+    pub mirror: Option<MirrorForm>,
     pub mirror_endpoints: bool,
     pub coredns: Option<(CoreDnsMode, Forward)>,
+    pub drain_annotation: bool,
 }
 
 /// Work that one of the servers of a shared store does at a time: the one that holds the Lease in the Kubernetes namespace of
@@ -55,7 +58,8 @@ pub struct ClusterWriter {
 
 impl ClusterWriter {
     /// Starts the tasks, which write whenever this process holds the Lease; `None` if the settings turn all of them
-    /// off. For the mirror, the watch of `pods` must have been started as mirrored. The API server need not be up. Must be
+    /// off. For the mirror and the annotation, the watch of `pods` must have been started with a table. `others` are the servers
+    /// that share the store of this one. The API server need not be up. Must be
     /// called within a tokio runtime.
     pub fn start(
         cluster: &Cluster,
@@ -64,8 +68,10 @@ impl ClusterWriter {
         registry: &Registry,
         pods: &PodWatch,
         zones: ServedZones,
+        others: Option<Arc<dyn OtherServers>>,
     ) -> Result<Option<ClusterWriter>, ClientError> {
-        if !settings.mirror && settings.coredns.is_none() && work.is_none() {
+        let ClusterWriterSettings { mirror, mirror_endpoints, coredns, drain_annotation } = settings;
+        if mirror.is_none() && coredns.is_none() && !drain_annotation && work.is_none() {
             return Ok(None);
         }
         let own_namespace = cluster.namespace();
@@ -74,12 +80,13 @@ impl ClusterWriter {
         let mut elections = vec![election];
         let mut status = ClusterWriterStatus { leadership: leadership.clone(), mirror: None, coredns: None };
         let mut writers = Vec::new();
-        if settings.mirror {
+        if let Some(form) = mirror {
             let mirror = Mirror {
                 client: ObservedClient::new(cluster)?,
                 registry: registry.clone(),
                 leadership: leadership.clone(),
-                endpoints: settings.mirror_endpoints,
+                form,
+                endpoints: mirror_endpoints,
                 installation: own_namespace.into(),
                 pods: pods.status(),
                 pod_table: pods.table().unwrap_or_default(),
@@ -88,11 +95,11 @@ impl ClusterWriter {
             status.mirror = Some(mirror.status.clone());
             writers.push(BackgroundTask::start(WRITER, |stopped| mirror.run(stopped), || {}));
         }
-        if let Some((mode, forward)) = settings.coredns {
+        if let Some((mode, forward)) = coredns {
             let coredns = CoreDns {
                 client: ObservedClient::new(cluster)?,
                 registry: registry.clone(),
-                leadership,
+                leadership: leadership.clone(),
                 mode,
                 forward,
                 zones,
@@ -101,6 +108,17 @@ impl ClusterWriter {
             };
             status.coredns = Some(coredns.status.clone());
             writers.push(BackgroundTask::start(WRITER, |stopped| coredns.run(stopped), || {}));
+        }
+        if drain_annotation {
+            let annotation = DrainAnnotation {
+                client: ObservedClient::new(cluster)?,
+                registry: registry.clone(),
+                leadership,
+                pods: pods.status(),
+                pod_table: pods.table().unwrap_or_default(),
+                others,
+            };
+            writers.push(BackgroundTask::start(WRITER, |stopped| annotation.run(stopped), || {}));
         }
         if let Some(SharedWork { namespace, run: work }) = work {
             let leadership = if namespace == own_namespace {

@@ -146,6 +146,7 @@ impl Index {
             own_addresses,
             registrations,
             placement,
+            is_annotated,
             mut terminating,
             problems,
             mut contradictions,
@@ -216,6 +217,7 @@ impl Index {
             }
             table.set_placement(uid, &placement, instances.iter().map(|(service, _)| service));
             table.set_terminating(&name, terminating);
+            table.set_annotated(&name, uid, is_annotated);
         }
         self.claims.change(&name, created_s, before, &instances, version);
         self.set_contradictions(&name, &contradictions);
@@ -338,6 +340,9 @@ impl Index {
             && let Some(table) = &self.table
         {
             table.set_terminating(name, Vec::new());
+        }
+        if let Some(table) = &self.table {
+            table.set_annotated(name, uid, false);
         }
         self.malformed -= usize::from(std::mem::take(&mut entry.is_malformed));
         let (instances, created_s) = (std::mem::take(&mut entry.instances), entry.created_s);

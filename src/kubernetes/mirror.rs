@@ -1,8 +1,8 @@
-//! Mirror of Cloud Map's services as headless Services with EndpointSlices and Endpoints, for tools that read the
-//! cluster.
+//! Mirror of Cloud Map's services as Services with EndpointSlices and Endpoints, for tools that read the cluster.
 //!
 //! Each service of a DNS namespace has a Service `sd-<service>` in the Kubernetes namespace that KECS would use, with
-//! KECS's labels and annotations, and EndpointSlices with the addresses of its instances. An endpoint is ready, and
+//! KECS's labels and annotations, and EndpointSlices with the addresses of its instances. The Service is headless, as
+//! KECS has it, or one with a cluster IP ([`MirrorForm`]). An endpoint is ready, and
 //! serving, if DNS answers its instance, fail-open included. A pod that is being deleted is not an instance any more, but
 //! its endpoints remain until it has ended: terminating, not ready, and serving while the pod is ready. Kubernetes' own
 //! slices are like that, so that connections can be drained. Instances without an address (CNAME, aliases) are in no
@@ -33,5 +33,6 @@ mod tests;
 mod writer;
 
 pub(super) use labels::{MANAGED_BY, NAMESPACE_ID, OWNER, SERVICE_ID};
+pub use object::MirrorForm;
 pub(super) use reconciler::Mirror;
 pub use status::MirrorStatus;

@@ -49,6 +49,9 @@ pub const MANAGED_SELECTOR: &str = "kecs.dev/managed-by=kecs";
 /// Label selector for the pods of TaskSets.
 pub const TASK_SET_SELECTOR: &str = "kecs.io/service-discovery-enabled=true";
 
+/// Annotation with the time from which nobody holds a pod that has left the answers (RFC 3339).
+pub(super) const DRAINED_AT: &str = "cloudmap-dns.io/drained-at";
+
 /// Characters of Kubernetes' explanation why a pod is not ready that are kept.
 const NOT_READY_CHARACTERS_MAX: usize = 120;
 
@@ -77,6 +80,8 @@ pub struct ParsedPod {
     pub own_addresses: Vec<IpAddr>,
     pub registrations: Vec<Registration>,
     pub placement: Placement,
+    /// True if the pod has the annotation [`DRAINED_AT`], and is not being deleted.
+    pub is_annotated: bool,
     /// Endpoints of a pod that terminates and has not ended. Such a pod has no registrations.
     pub terminating: Vec<TerminatingEndpoint>,
     pub problems: Vec<String>,
@@ -140,17 +145,19 @@ impl ParsedPod {
             }
         };
         let name: Arc<str> = format!("{namespace}/{name}").into();
+        let uid = Uid::of(meta.uid.as_deref().unwrap_or_default());
         let placement = Placement::of(pod);
         let (found, registrations, terminating) = match meta.deletion_timestamp {
             None => (found, registrations, Vec::new()),
             Some(_) => {
-                let endpoints = terminating_endpoints(&name, found, &addresses, &placement, registrations);
+                let pod = (&name, uid);
+                let endpoints = terminating_endpoints(pod, found, &addresses, &placement, registrations);
                 (None, Vec::new(), endpoints)
             }
         };
         Some(ParsedPod {
             name,
-            uid: Uid::of(meta.uid.as_deref().unwrap_or_default()),
+            uid,
             version: ParsedPod::version_of(pod),
             created_s: meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             started_s: started_s(pod),
@@ -164,6 +171,7 @@ impl ParsedPod {
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
             placement,
+            is_annotated: meta.deletion_timestamp.is_none() && pod.annotation(DRAINED_AT).is_some(),
             terminating,
             problems,
             contradictions,

@@ -1,7 +1,7 @@
 //! Table of the parts of pods that EndpointSlices show and the registry does not have: nodes and zones, and the
-//! endpoints of terminating pods.
+//! endpoints of terminating pods; and of the pods that have the annotation about their drain.
 //!
-//! The index of the pods writes the table, and the mirror reads it. Every server that may become the leader keeps it,
+//! The index of the pods writes the table, and the mirror and the writer of that annotation read it. Every server that may become the leader keeps it,
 //! so that a takeover needs no other source. It has at most one row for each known pod, and the lock is held for one pod
 //! or for the terminating pods of one service.
 //!
@@ -42,6 +42,7 @@ struct Rows {
     distinct: HashSet<Arc<Placement>>,
     terminating: HashMap<Arc<str>, Box<[TerminatingEndpoint]>>,
     pods_of_service: HashMap<ServiceId, BTreeSet<Arc<str>>>,
+    annotated: HashMap<Arc<str>, Uid>,
     changed: ChangedServices,
 }
 
@@ -86,11 +87,27 @@ impl PodTable {
         self.notify_if_changed(&rows);
     }
 
+    /// Sets whether a pod that is not being deleted has the annotation about its drain.
+    pub(super) fn set_annotated(&self, pod: &Arc<str>, uid: Uid, is_annotated: bool) {
+        let mut rows = self.lock();
+        if is_annotated {
+            rows.annotated.insert(pod.clone(), uid);
+        } else {
+            rows.annotated.remove(pod);
+        }
+    }
+
+    /// Names and uids of the pods that have the annotation and are not being deleted.
+    pub(super) fn annotated(&self) -> Vec<(Arc<str>, Uid)> {
+        self.lock().annotated.iter().map(|(pod, uid)| (pod.clone(), *uid)).collect()
+    }
+
     /// Removes a pod that is gone.
     pub(super) fn remove(&self, pod: &str, uid: Uid) {
         let mut rows = self.lock();
         rows.remove_placement(uid);
         rows.remove_terminating(pod);
+        rows.annotated.remove(pod);
         self.notify_if_changed(&rows);
     }
 
@@ -106,6 +123,11 @@ impl PodTable {
         let endpoints = pods.filter_map(|pod| rows.terminating.get(pod)).flatten();
         let of_service = endpoints.filter(|endpoint| endpoint.service == *service);
         of_service.take(TERMINATING_ENDPOINTS_MAX).cloned().collect()
+    }
+
+    /// Terminating endpoints of all services.
+    pub(super) fn all_terminating(&self) -> Vec<TerminatingEndpoint> {
+        self.lock().terminating.values().flatten().cloned().collect()
     }
 
     /// Waits until there are changes that were not taken yet.
@@ -185,6 +207,7 @@ mod tests {
     fn endpoint(pod: &Arc<str>, service: &str, is_serving: bool) -> TerminatingEndpoint {
         TerminatingEndpoint {
             pod: pod.clone(),
+            uid: Uid::of("1"),
             service: service.into(),
             instance: pod.rsplit('/').next().unwrap().into(),
             addresses: Box::new(["10.42.0.1".parse().unwrap()]),
@@ -260,6 +283,18 @@ mod tests {
         );
         (0..100).for_each(|number| table.remove("default/web", Uid::of(&number.to_string())));
         assert_eq!(sizes(&table), (0, 0));
+    }
+
+    #[test]
+    fn pods_are_annotated_until_they_are_not_or_are_gone() {
+        let table = PodTable::default();
+        let [one, two] = ["default/one", "default/two"].map(Arc::<str>::from);
+        table.set_annotated(&one, Uid::of("1"), true);
+        table.set_annotated(&two, Uid::of("2"), true);
+        table.set_annotated(&one, Uid::of("1"), false);
+        assert_eq!(table.annotated(), [(two.clone(), Uid::of("2"))]);
+        table.remove(&two, Uid::of("2"));
+        assert_eq!(table.annotated(), []);
     }
 
     #[test]

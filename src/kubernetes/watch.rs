@@ -52,15 +52,15 @@ pub struct PodWatch {
 }
 
 impl PodWatch {
-    /// Starts to watch pods and to send their instances to the registry. With `is_mirrored`, the parts of pods that only
-    /// the mirror shows are kept too. The API server need not be up. Must be called within a tokio runtime.
+    /// Starts to watch pods and to send their instances to the registry. With `has_table`, the parts of pods that only
+    /// the writers to the cluster need are kept too. The API server need not be up. Must be called within a tokio runtime.
     pub fn start(
         cluster: &Cluster,
         rules: PodRules,
         registry: Registry,
-        is_mirrored: bool,
+        has_table: bool,
     ) -> Result<PodWatch, ClientError> {
-        let table = is_mirrored.then(Arc::<PodTable>::default);
+        let table = has_table.then(Arc::<PodTable>::default);
         let status = Arc::new(WatchStatus::new(cluster.address()));
         let warnings = Warnings::start(cluster.client()?);
         let sweep = Sweep::new(cluster.client()?);

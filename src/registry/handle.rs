@@ -10,7 +10,7 @@ use crate::model::{Identity, ServiceId, now_ms};
 
 use super::{
     command::{Command, Reply},
-    departures::{Departures, Hold},
+    departures::{Departures, Hold, OtherServers},
     error::RegistryError,
     history::History,
     leniency::Leniency,
@@ -185,6 +185,22 @@ impl Registry {
         let found = state.service(service.as_str()).ok().map(|found| &**found);
         let health = &self.shared.settings.health;
         self.shared.departures.hold(service, found, instance, health, Instant::now())
+    }
+
+    /// Knowledge of the other servers about clients that hold an instance. The service is an id, or a name that only they may know.
+    /// The error says which server did not answer, and why.
+    pub async fn others_hold(
+        &self,
+        others: Option<&dyn OtherServers>,
+        service: &str,
+        instance: &str,
+    ) -> Result<Hold, String> {
+        let Some(others) = others else { return Ok(Hold::Unknown(Duration::ZERO)) };
+        let found = others.hold(service, instance).await?;
+        let Some(ended) = found.ended else { return Ok(found.hold) };
+        // A server that has ended may have answered until then, after the others had applied the departure.
+        let until = ended + self.longest_hold(&ServiceId::from(service));
+        Ok(found.hold.and(Hold::Unknown(until.saturating_duration_since(Instant::now()))))
     }
 
     /// The longest time for which clients may hold an answer of a service and then the target of an SRV record in it.

@@ -42,6 +42,7 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
         own_addresses: vec![address.parse().unwrap()],
         registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
         placement: Placement::default(),
+        is_annotated: false,
         terminating: Vec::new(),
         problems: Vec::new(),
         contradictions: Vec::new(),
@@ -53,6 +54,7 @@ fn terminating_web(number: u8, is_serving: bool) -> ParsedPod {
     let parsed = pod(&format!("web-{number}"), &format!("10.42.0.{number}"), None, &[]);
     let endpoint = TerminatingEndpoint {
         pod: parsed.name.clone(),
+        uid: parsed.uid,
         service: "srv-a".into(),
         instance: format!("web-{number}").into(),
         addresses: parsed.own_addresses.clone().into(),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::object::{Key, Kind, Object};
+use super::object::{Head, Key, Kind, Object};
 use crate::kubernetes::follow::ListTracker;
 
 #[derive(Debug, Default)]
@@ -14,13 +14,15 @@ pub(super) struct ObjectCache {
 }
 
 /// State of an object in the cluster. `version` is its `resourceVersion` as a number, which grows with each change, or 0 if
-/// it is not a number; `service` is the id of the Cloud Map service in its annotation, or empty.
+/// it is not a number; `service` is the id of the Cloud Map service in its annotation, or empty; `head` is the content of a
+/// Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct LiveObject {
     pub(super) uid: String,
     pub(super) version: u64,
     pub(super) fingerprint: u64,
     pub(super) service: Box<str>,
+    pub(super) head: Option<Head>,
 }
 
 /// Write that brings the cluster closer to the desired objects. The uid, which may be unknown when an object is
@@ -79,8 +81,16 @@ impl ObjectCache {
         self.objects.len()
     }
 
+    /// Ports of instances that the Service of a Cloud Map service has.
+    pub(super) fn ports(&self, service: &str) -> &[u16] {
+        let keys = self.by_service.get(service).into_iter().flatten();
+        let mut heads = keys.filter_map(|key| self.objects.get(key)?.head.as_ref());
+        heads.next().map_or(&[], |head| &head.ports)
+    }
+
     /// Writes for one service. New objects are written before anything is deleted, so that no address is missing while
-    /// it moves from one slice to another.
+    /// it moves from one slice to another. Only a Service of another form is deleted first, because Kubernetes never takes
+    /// away a cluster IP, nor gives one to a headless Service.
     pub(super) fn plan(&self, service: &str, desired: Vec<Object>) -> Vec<Action> {
         let mut left = self.by_service.get(service).cloned().unwrap_or_default();
         let mut actions = Vec::new();
@@ -88,6 +98,12 @@ impl ObjectCache {
             left.remove(&object.key);
             match self.objects.get(&object.key) {
                 Some(actual) if actual.fingerprint == object.fingerprint() => {}
+                Some(LiveObject { head: Some(head), uid, .. })
+                    if object.head().is_some_and(|wanted| wanted.form != head.form) =>
+                {
+                    actions.push(Action::Delete(object.key.clone(), uid.clone()));
+                    actions.push(Action::Apply(object, None));
+                }
                 actual => {
                     let uid = actual.map(|actual| actual.uid.clone());
                     actions.push(Action::Apply(object, uid));

@@ -1,5 +1,10 @@
-//! Objects that the cluster should have for a Cloud Map service: a headless Service `sd-<service>`, an Endpoints
-//! object of its name, and EndpointSlices with the addresses of its instances.
+//! Objects that the cluster should have for a Cloud Map service: a Service `sd-<service>`, an Endpoints object of its
+//! name, and EndpointSlices with the addresses of its instances.
+//!
+//! A Service with a cluster IP has KECS's port, which leads to all instances whatever their port, and each port that
+//! instances have, which leads to these. With more different ports than a few they were assigned dynamically, as ECS
+//! does with the network mode `bridge`, and none of them would last. Kubernetes demands a port, and clients such as
+//! ingresses refer to it, so the ports remain while no instance has one.
 //!
 //! The addresses of terminating pods are in the slices too, unless an instance has one of them at the same port, because
 //! kube-proxy would not know which of the two endpoints counts.
@@ -20,11 +25,11 @@ use crate::model::{Identity, Instance, ServiceId};
 use crate::registry::{HealthSettings, ServiceState, State};
 
 use super::labels::{
-    NAMESPACE_ID, OVER_CAPACITY, OWNER, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SKIP_MIRROR, SLICE_MANAGED_BY,
-    TRUNCATED,
+    NAMESPACE_ID, OVER_CAPACITY, OWNER, SERVICE_ARN, SERVICE_ID, SERVICE_NAME, SERVICE_PORT, SKIP_MIRROR,
+    SLICE_MANAGED_BY, TRUNCATED,
 };
 use super::names;
-use super::object::{Body, Endpoint, EndpointState, Family, Key, Kind, Object};
+use super::object::{Body, Endpoint, EndpointState, Family, Head, Key, Kind, MirrorForm, Object};
 
 /// Addresses of one EndpointSlice and of one Endpoints object, as Kubernetes' own controllers limit them. The API
 /// server accepts 1,000 in a slice.
@@ -32,11 +37,14 @@ pub(super) const SLICE_ADDRESSES_MAX: usize = 100;
 pub(super) const ENDPOINTS_ADDRESSES_MAX: usize = 1_000;
 /// Bits of the hash that a slice's name has at most. Addresses that still share a slice then are divided by number.
 const HASH_BITS_MAX: u32 = 24;
+/// Different ports of instances that a Service has at its cluster IP.
+pub(super) const PORTS_MAX: usize = 16;
 
 pub(super) struct ObjectBuilder<'a> {
     pub(super) installation: &'a str,
     pub(super) identity: &'a Identity,
     pub(super) health: &'a HealthSettings,
+    pub(super) form: MirrorForm,
     pub(super) endpoints: bool,
     pub(super) pods: &'a PodTable,
 }
@@ -51,8 +59,14 @@ struct HashedEndpoint {
 
 impl ObjectBuilder<'_> {
     /// Objects of a service in this Kubernetes namespace, of which the Service is the first. Empty if the service is
-    /// not in DNS.
-    pub(super) fn objects(&self, state: &State, found: &ServiceState, namespace: &str) -> Vec<Object> {
+    /// not in DNS. `ports` are those that the Service has in the cluster.
+    pub(super) fn objects(
+        &self,
+        state: &State,
+        found: &ServiceState,
+        namespace: &str,
+        ports: &[u16],
+    ) -> Vec<Object> {
         let service = &*found.service;
         let Ok(cloudmap) = state.namespace(service.namespace_id.as_str()) else { return Vec::new() };
         if service.api_only || !cloudmap.namespace.is_dns() {
@@ -72,13 +86,17 @@ impl ObjectBuilder<'_> {
         let mut slice_labels = labels.clone();
         slice_labels.insert(SERVICE_NAME.into(), name.clone());
         slice_labels.insert(SLICE_MANAGED_BY.into(), OWNER.into());
+        let addresses = self.addresses(found);
+        let head = match self.form {
+            MirrorForm::Headless => Head::headless(),
+            MirrorForm::ClusterIp => Head::cluster_ip(own_ports(&addresses, ports)),
+        };
         let head = Object {
             key: key(Kind::Service, &name),
             labels,
             annotations: annotations.clone(),
-            body: Body::Headless,
+            body: Body::Service(head),
         };
-        let addresses = self.addresses(found);
         let mut objects = vec![head];
         if self.endpoints {
             let (mut labels, mut annotations) = (objects[0].labels.clone(), annotations.clone());
@@ -95,12 +113,14 @@ impl ObjectBuilder<'_> {
             if let Some(port) = port {
                 stem.push_str(&format!("-{port}"));
             }
+            let is_port_named =
+                self.form == MirrorForm::ClusterIp && port.is_some_and(|port| port != SERVICE_PORT);
             split(&stem, hashed, 0, &mut |name, endpoints| {
                 objects.push(Object {
                     key: key(Kind::EndpointSlice, name),
                     labels: slice_labels.clone(),
                     annotations: annotations.clone(),
-                    body: Body::Slice { family, port, endpoints },
+                    body: Body::Slice { family, port, is_port_named, endpoints },
                 });
             });
         }
@@ -172,6 +192,16 @@ impl ObjectBuilder<'_> {
             }
         }
     }
+}
+
+/// Ports of instances at a cluster IP beside KECS's, in ascending order; `before` are the present ones.
+fn own_ports(addresses: &Addresses, before: &[u16]) -> Vec<u16> {
+    let mut ports: BTreeSet<u16> = addresses.keys().filter_map(|(_, port)| *port).collect();
+    if ports.is_empty() {
+        return before.iter().copied().take(PORTS_MAX).collect();
+    }
+    ports.remove(&SERVICE_PORT);
+    if ports.len() > PORTS_MAX { Vec::new() } else { ports.into_iter().collect() }
 }
 
 /// Hash by which an instance belongs to a slice.

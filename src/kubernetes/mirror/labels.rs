@@ -27,9 +27,11 @@ pub(super) const LABEL_KEYS: [&str; 8] = [
     SKIP_MIRROR,
 ];
 pub(super) const ANNOTATION_KEYS: [&str; 4] = [SERVICE_ID, NAMESPACE_ID, SERVICE_ARN, OVER_CAPACITY];
-/// Name of the only port of a Service, as KECS has it. The ports of slices and Endpoints, which are the instances'
-/// own, have this name too.
+/// Name of the only port of a headless Service, as KECS has it. The ports of slices and Endpoints, which are the
+/// instances' own, have this name too, so that kube-proxy maps this port of a cluster IP to all instances.
 pub(super) const PORT_NAME: &str = "http";
 pub(super) const SERVICE_PORT: u16 = 80;
+/// Prefix of the names of an instance's own port at a cluster IP. KECS's other Services have such names.
+pub(super) const OWN_PORT_PREFIX: &str = "port-";
 pub(super) const TCP: &str = "TCP";
 pub(super) const HEADLESS: &str = "None";

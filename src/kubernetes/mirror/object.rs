@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::iter;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{
@@ -14,7 +15,19 @@ use kube::api::ObjectMeta;
 
 use crate::kubernetes::pod::Placement;
 
-use super::labels::{ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP};
+use super::labels::{
+    ANNOTATION_KEYS, HEADLESS, LABEL_KEYS, OWN_PORT_PREFIX, PORT_NAME, SERVICE_ID, SERVICE_PORT, TCP,
+};
+
+/// Form of the Services of the mirror.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum MirrorForm {
+    /// Without a cluster IP: DNS of the cluster answers the addresses of the endpoints. It has the port that KECS gives it.
+    Headless,
+    /// With a cluster IP, from which kube-proxy sends connections to the endpoints, at KECS's port and at the ports of the
+    /// instances.
+    ClusterIp,
+}
 
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key {
@@ -49,15 +62,27 @@ pub(super) struct Object {
     pub(super) body: Body,
 }
 
-/// Content of an object. `Headless` is a Service without a cluster IP and a selector, as all Services of the mirror
-/// are. The addresses of an Endpoints object are sorted by port and address, because the API server packs them into
-/// other subsets than it was sent. `Other` is content that the mirror would not write, so that it always differs.
+/// Content of an object. `is_port_named` tells if a slice has its port under the name of this port too. The addresses of
+/// an Endpoints object are sorted by port and address, because the API server packs them into other subsets than it was
+/// sent. `Other` is content that the mirror would not write, so that it always differs.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Body {
-    Headless,
-    Slice { family: Family, port: Option<u16>, endpoints: Vec<Endpoint> },
+    Service(Head),
+    Slice { family: Family, port: Option<u16>, is_port_named: bool, endpoints: Vec<Endpoint> },
     Endpoints(Vec<(Option<u16>, Endpoint)>),
     Other,
+}
+
+/// Content of a Service. `ports` are those of instances at a cluster IP, in ascending order. A Service of the mirror has
+/// KECS's port and no selector; without the one or with the other, or with another port of these names, it
+/// `is_changed`. Its form is `None` if it is an alias (`ExternalName`).
+///
+/// The rest is left to others, such as the type `LoadBalancer` or ports of other names.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Head {
+    pub(super) form: Option<MirrorForm>,
+    pub(super) ports: Vec<u16>,
+    pub(super) is_changed: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -97,18 +122,18 @@ impl Object {
         self.annotations.get(SERVICE_ID).map(String::as_str)
     }
 
+    /// Content of a Service; `None` if the object is of another kind.
+    pub(super) fn head(&self) -> Option<&Head> {
+        match &self.body {
+            Body::Service(head) => Some(head),
+            _ => None,
+        }
+    }
+
     /// Relevant parts of a Service, as the next two functions return those of other kinds; `None` if it has no name.
     pub(super) fn of_service(service: &Service) -> Option<Object> {
-        let spec = service.spec.clone().unwrap_or_default();
-        let port = |port: &ServicePort| {
-            (port.name.as_deref(), port.port, port.protocol.as_deref())
-                == (Some(PORT_NAME), i32::from(SERVICE_PORT), Some(TCP))
-        };
-        let is_headless = spec.cluster_ip.as_deref() == Some(HEADLESS)
-            && spec.selector.unwrap_or_default().is_empty()
-            && matches!(spec.ports.unwrap_or_default().as_slice(), [only] if port(only));
-        let body = if is_headless { Body::Headless } else { Body::Other };
-        object(Kind::Service, &service.metadata, body)
+        let head = service.spec.as_ref().map_or_else(Head::default, Head::of);
+        object(Kind::Service, &service.metadata, Body::Service(head))
     }
 
     pub(super) fn of_slice(slice: &EndpointSlice) -> Option<Object> {
@@ -119,29 +144,42 @@ impl Object {
         object(Kind::Endpoints, &endpoints.metadata, endpoints_body(endpoints).unwrap_or(Body::Other))
     }
 
-    pub(super) fn to_service(&self, uid: Option<&str>) -> Service {
-        let port = ServicePort {
-            name: Some(PORT_NAME.into()),
-            port: SERVICE_PORT.into(),
+    /// Service to apply; `None`, as from the next two functions, if this is an object of another kind.
+    pub(super) fn to_service(&self, uid: Option<&str>) -> Option<Service> {
+        let Head { form, ports, .. } = self.head()?;
+        let port = |name: String, port: u16| ServicePort {
+            name: Some(name),
+            port: port.into(),
             protocol: Some(TCP.into()),
             ..ServicePort::default()
         };
-        let spec = ServiceSpec {
-            cluster_ip: Some(HEADLESS.into()),
-            ports: Some(vec![port]),
+        let own = ports.iter().map(|number| port(own_port_name(*number), *number));
+        let mut spec = ServiceSpec {
+            ports: Some(iter::once(port(PORT_NAME.into(), SERVICE_PORT)).chain(own).collect()),
+            // Only a selector that is applied takes the place of that of others.
+            selector: Some(BTreeMap::new()),
             ..ServiceSpec::default()
         };
-        Service { metadata: self.metadata(uid), spec: Some(spec), ..Service::default() }
+        match form {
+            Some(MirrorForm::Headless) => spec.cluster_ip = Some(HEADLESS.into()),
+            // Slices of a family for which there is no cluster IP would have no effect.
+            _ => spec.ip_family_policy = Some(DUAL_STACK.into()),
+        }
+        Some(Service { metadata: self.metadata(uid), spec: Some(spec), ..Service::default() })
     }
 
-    /// EndpointSlice to apply; `None`, as from `to_endpoints`, if this is an object of another kind.
     pub(super) fn to_slice(&self, uid: Option<&str>) -> Option<EndpointSlice> {
-        let Body::Slice { family, port, endpoints } = &self.body else { return None };
-        let port = port.map(|port| EndpointPort {
-            name: Some(PORT_NAME.into()),
-            port: Some(port.into()),
-            protocol: Some(TCP.into()),
-            ..EndpointPort::default()
+        let Body::Slice { family, port, is_port_named, endpoints } = &self.body else { return None };
+        let own = port.filter(|_| *is_port_named).map(own_port_name);
+        let names = iter::once(PORT_NAME.to_string()).chain(own);
+        let ports = port.map(|port| {
+            let port = |name| EndpointPort {
+                name: Some(name),
+                port: Some(port.into()),
+                protocol: Some(TCP.into()),
+                ..EndpointPort::default()
+            };
+            names.map(port).collect()
         });
         let endpoint = |endpoint: &Endpoint| v1::Endpoint {
             addresses: vec![endpoint.address.to_string()],
@@ -155,7 +193,7 @@ impl Object {
             address_type: family.as_str().into(),
             endpoints: endpoints.iter().map(endpoint).collect(),
             metadata: self.metadata(uid),
-            ports: Some(port.into_iter().collect()),
+            ports: Some(ports.unwrap_or_default()),
         })
     }
 
@@ -200,6 +238,83 @@ impl Object {
 }
 
 const POD: &str = "Pod";
+const DUAL_STACK: &str = "PreferDualStack";
+const EXTERNAL_NAME: &str = "ExternalName";
+
+impl Head {
+    pub(super) fn headless() -> Head {
+        Head { form: Some(MirrorForm::Headless), ports: Vec::new(), is_changed: false }
+    }
+
+    pub(super) fn cluster_ip(ports: Vec<u16>) -> Head {
+        Head { form: Some(MirrorForm::ClusterIp), ports, is_changed: false }
+    }
+
+    fn of(spec: &ServiceSpec) -> Head {
+        let form = match (spec.type_.as_deref(), spec.cluster_ip.as_deref()) {
+            (Some(EXTERNAL_NAME), _) => None,
+            (_, Some(HEADLESS)) => Some(MirrorForm::Headless),
+            _ => Some(MirrorForm::ClusterIp),
+        };
+        let mut head = Head { form, is_changed: true, ..Head::default() };
+        let mut others = 0;
+        for port in spec.ports.iter().flatten() {
+            match PortKind::of(form, port) {
+                PortKind::Base => head.is_changed = false,
+                PortKind::Own(number) => head.ports.push(number),
+                PortKind::Foreign => {}
+                PortKind::Wrong => others += 1,
+            }
+        }
+        head.is_changed |= others > 0 || spec.selector.as_ref().is_some_and(|selector| !selector.is_empty());
+        head.ports.sort_unstable();
+        head
+    }
+
+    /// Numbers of the ports of a Service that this one does not have and that keep it from being applied: server-side apply
+    /// leaves the ports of others, even where a name is then there twice.
+    pub(super) fn ports_in_the_way(&self, spec: &ServiceSpec) -> Vec<i32> {
+        let is_in_the_way = |port: &&ServicePort| match PortKind::of(self.form, port) {
+            PortKind::Base | PortKind::Foreign => false,
+            PortKind::Own(number) => !self.ports.contains(&number),
+            PortKind::Wrong => true,
+        };
+        spec.ports.iter().flatten().filter(is_in_the_way).map(|port| port.port).collect()
+    }
+}
+
+/// What a port of a Service is to the mirror: KECS's, that of an instance, one that is left to others, or none that may be
+/// there.
+enum PortKind {
+    Base,
+    Own(u16),
+    Foreign,
+    Wrong,
+}
+
+impl PortKind {
+    fn of(form: Option<MirrorForm>, port: &ServicePort) -> PortKind {
+        let name = port.name.as_deref().unwrap_or_default();
+        let number = u16::try_from(port.port).unwrap_or(0);
+        let is_tcp = port.protocol.as_deref() == Some(TCP);
+        let is_own_name = name == PORT_NAME || name.starts_with(OWN_PORT_PREFIX);
+        if is_tcp && name == PORT_NAME && number == SERVICE_PORT {
+            PortKind::Base
+        } else if is_tcp && name == own_port_name(number) {
+            PortKind::Own(number)
+        } else if form == Some(MirrorForm::ClusterIp) && !is_own_name {
+            PortKind::Foreign
+        } else {
+            PortKind::Wrong
+        }
+    }
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Head { form: None, ports: Vec::new(), is_changed: true }
+    }
+}
 
 impl Endpoint {
     pub(super) fn is_ready(&self) -> bool {
@@ -250,6 +365,10 @@ impl Family {
     }
 }
 
+fn own_port_name(port: u16) -> String {
+    format!("{OWN_PORT_PREFIX}{port}")
+}
+
 fn object(kind: Kind, metadata: &ObjectMeta, body: Body) -> Option<Object> {
     let key = Key {
         kind,
@@ -267,10 +386,17 @@ fn object(kind: Kind, metadata: &ObjectMeta, body: Body) -> Option<Object> {
 
 fn slice_body(slice: &EndpointSlice) -> Option<Body> {
     let family = [Family::V4, Family::V6].into_iter().find(|family| family.as_str() == slice.address_type)?;
-    let port = match slice.ports.as_deref().unwrap_or_default() {
-        [] => None,
-        [only] if only.name.as_deref() == Some(PORT_NAME) && only.protocol.as_deref() == Some(TCP) => {
-            Some(u16::try_from(only.port?).ok()?)
+    let port = |port: &EndpointPort, name: &str| {
+        let is_ours = port.name.as_deref() == Some(name) && port.protocol.as_deref() == Some(TCP);
+        u16::try_from(port.port?).ok().filter(|_| is_ours)
+    };
+    let (port, is_port_named) = match slice.ports.as_deref().unwrap_or_default() {
+        [] => (None, false),
+        [only] => (Some(port(only, PORT_NAME)?), false),
+        [first, second] => {
+            let number = port(first, PORT_NAME)?;
+            port(second, &own_port_name(number)).filter(|same| *same == number)?;
+            (Some(number), true)
         }
         _ => return None,
     };
@@ -285,7 +411,7 @@ fn slice_body(slice: &EndpointSlice) -> Option<Body> {
         })
     };
     let endpoints = slice.endpoints.iter().map(endpoint).collect::<Option<Vec<_>>>()?;
-    Some(Body::Slice { family, port, endpoints })
+    Some(Body::Slice { family, port, is_port_named, endpoints })
 }
 
 /// Body from which the mirror would write this Endpoints object; `None` if the mirror never writes such an object.

@@ -18,7 +18,7 @@ use super::cache::{Action, LiveObject, ObjectCache};
 use super::desired::ObjectBuilder;
 use super::labels::{INSTALLATION, MANAGED_BY, OWNER};
 use super::names;
-use super::object::{Key, Kind, Object};
+use super::object::{Key, Kind, MirrorForm, Object};
 use super::status::{MirrorStatus, Numbers};
 use super::writer::{Failure, Writer, live_object};
 use crate::kubernetes::background::until;
@@ -85,6 +85,7 @@ pub(in crate::kubernetes) struct Mirror {
     pub(in crate::kubernetes) client: ObservedClient,
     pub(in crate::kubernetes) registry: Registry,
     pub(in crate::kubernetes) leadership: Leadership,
+    pub(in crate::kubernetes) form: MirrorForm,
     pub(in crate::kubernetes) endpoints: bool,
     pub(in crate::kubernetes) installation: String,
     pub(in crate::kubernetes) pods: Arc<WatchStatus>,
@@ -387,9 +388,10 @@ impl<'m> MirrorReconciler<'m> {
         let Some(namespace) = self.names.get(&found.service.namespace_id) else { return Vec::new() };
         let health = &registry.settings().health;
         let installation = &self.mirror.installation;
-        let (identity, endpoints) = (registry.identity(), self.mirror.endpoints);
-        let pods = &self.mirror.pod_table;
-        ObjectBuilder { installation, identity, health, endpoints, pods }.objects(&state, found, namespace)
+        let (identity, pods) = (registry.identity(), &*self.mirror.pod_table);
+        let (form, endpoints) = (self.mirror.form, self.mirror.endpoints);
+        let builder = ObjectBuilder { installation, identity, health, form, endpoints, pods };
+        builder.objects(&state, found, namespace, self.cache.ports(service))
     }
 
     async fn execute(&mut self, action: &Action) -> Result<(), Failure> {
@@ -445,7 +447,7 @@ fn object_events<K: Followed>(
         Ok(Event::InitDone) => Some(ObjectEvent::ListCompleted(kind)),
         Ok(Event::Apply(found) | Event::InitApply(found)) => {
             let object = read(&found)?;
-            let actual = live_object(found.meta(), object.fingerprint(), object.service_id());
+            let actual = live_object(found.meta(), Some(&object), object.service_id());
             Some(ObjectEvent::Present(object.key, actual))
         }
         Ok(Event::Delete(found)) => Some(ObjectEvent::Deleted(read(&found)?.key)),

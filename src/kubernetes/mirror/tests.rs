@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::cache::{Action, LiveObject, ObjectCache};
-use super::desired::{ENDPOINTS_ADDRESSES_MAX, ObjectBuilder, SLICE_ADDRESSES_MAX};
+use super::desired::{ENDPOINTS_ADDRESSES_MAX, ObjectBuilder, PORTS_MAX, SLICE_ADDRESSES_MAX};
 use super::names;
-use super::object::{Body, Endpoint, EndpointState, Family, Key, Kind, Object};
+use super::object::{Body, Endpoint, EndpointState, Family, Head, Key, Kind, MirrorForm, Object};
 use crate::kubernetes::pod::{Placement, TerminatingEndpoint};
 use crate::kubernetes::pod_table::PodTable;
 use crate::model::instance::{AVAILABILITY_ZONE, AWS_INSTANCE_IPV4, AWS_INSTANCE_IPV6, AWS_INSTANCE_PORT};
@@ -15,7 +16,7 @@ use crate::model::{
     Attributes, CustomHealthStatus, Identity, Instance, Namespace, NamespaceId, NamespaceKind, ObservedPod,
     PodSignals, Readiness, Service, ServiceId, Uid, samples,
 };
-use crate::registry::{Change, HealthSettings, State, UnknownHealth};
+use crate::registry::{Change, HealthSettings, ServiceState, State, UnknownHealth};
 
 fn identity() -> Identity {
     Identity { account_id: "000000000000".into(), region: "us-east-1".into() }
@@ -106,15 +107,29 @@ impl World {
 
     fn wanted(&self, service: &ServiceId, unknown: UnknownHealth, endpoints: bool) -> Vec<Object> {
         let found = self.state.service(service.as_str()).unwrap();
+        let health = HealthSettings { unknown, ..HealthSettings::default() };
+        self.built(found, &health, MirrorForm::Headless, endpoints, &[])
+    }
+
+    /// Objects of a service that has a cluster IP and these ports.
+    fn with_cluster_ip(&self, service: &ServiceId, ports: &[u16]) -> Vec<Object> {
+        let found = self.state.service(service.as_str()).unwrap();
+        self.built(found, &HealthSettings::default(), MirrorForm::ClusterIp, false, ports)
+    }
+
+    fn built(
+        &self,
+        found: &ServiceState,
+        health: &HealthSettings,
+        form: MirrorForm,
+        endpoints: bool,
+        ports: &[u16],
+    ) -> Vec<Object> {
         let names = names::namespaces(&self.state);
         let Some(namespace) = names.get(&found.service.namespace_id) else { return Vec::new() };
-        let health = HealthSettings { unknown, ..HealthSettings::default() };
         let (installation, identity, pods) = ("cloudmap-dns", &identity(), &self.pods);
-        ObjectBuilder { installation, identity, health: &health, endpoints, pods }.objects(
-            &self.state,
-            found,
-            namespace,
-        )
+        let builder = ObjectBuilder { installation, identity, health, form, endpoints, pods };
+        builder.objects(&self.state, found, namespace, ports)
     }
 }
 
@@ -126,6 +141,7 @@ fn packed(attributes: &[(&str, &str)]) -> Attributes {
 fn terminating(service: &ServiceId, name: &str, address: &str, is_serving: bool) -> TerminatingEndpoint {
     TerminatingEndpoint {
         pod: format!("default/{name}").into(),
+        uid: Uid::of(name),
         service: service.clone(),
         instance: name.into(),
         addresses: Box::new([address.parse().unwrap()]),
@@ -149,7 +165,7 @@ fn slices(objects: &[Object]) -> Vec<(String, Option<u16>, String)> {
             let words: Vec<_> = endpoints.iter().map(word).collect();
             Some((object.key.name.to_string(), *port, words.join(" ")))
         }
-        Body::Headless | Body::Endpoints(_) | Body::Other => None,
+        Body::Service(_) | Body::Endpoints(_) | Body::Other => None,
     };
     objects.iter().filter_map(slice).collect()
 }
@@ -398,6 +414,126 @@ fn slices_are_by_family_and_port() {
     assert_eq!(world.objects(&hidden), []);
 }
 
+/// Names and numbers of the ports of the Service and of each slice.
+fn ports(objects: &[Object]) -> Vec<String> {
+    let port = |name: Option<String>, port: i32| format!("{}={port}", name.unwrap());
+    let of_object = |object: &Object| -> Vec<String> {
+        if let Some(service) = object.to_service(None) {
+            let ports = service.spec.unwrap().ports.unwrap();
+            return ports.into_iter().map(|found| port(found.name, found.port)).collect();
+        }
+        let ports = object.to_slice(None).unwrap().ports.unwrap();
+        ports.into_iter().map(|found| port(found.name, found.port.unwrap())).collect()
+    };
+    objects.iter().map(|object| of_object(object).join(" ")).collect()
+}
+
+#[test]
+fn a_cluster_ip_has_the_ports_of_the_instances() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    assert_eq!(ports(&world.with_cluster_ip(&service, &[])), ["http=80"]);
+    world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.0.0.1")]);
+    assert_eq!(ports(&world.with_cluster_ip(&service, &[])), ["http=80", ""]);
+    // Ports remain while no instance has one.
+    assert_eq!(ports(&world.with_cluster_ip(&service, &[8080])), ["http=80 port-8080=8080", ""]);
+    for (id, port) in [("b", "9090"), ("c", "8080"), ("d", "80")] {
+        world.instance(&service, id, &[(AWS_INSTANCE_IPV4, "10.0.0.2"), (AWS_INSTANCE_PORT, port)]);
+    }
+    assert_eq!(
+        ports(&world.with_cluster_ip(&service, &[7070])),
+        [
+            "http=80 port-8080=8080 port-9090=9090",
+            "",
+            "http=80",
+            "http=8080 port-8080=8080",
+            "http=9090 port-9090=9090",
+        ]
+    );
+    let spec = world.with_cluster_ip(&service, &[])[0].to_service(None).unwrap().spec.unwrap();
+    assert_eq!((spec.cluster_ip, spec.ip_family_policy.as_deref()), (None, Some("PreferDualStack")));
+    let headless = world.objects(&service);
+    assert_eq!(ports(&headless), ["http=80", "", "http=80", "http=8080", "http=9090"]);
+}
+
+#[test]
+fn a_cluster_ip_has_no_ports_of_instances_that_are_too_many() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    for number in 0..PORTS_MAX {
+        let port = (32_768 + number).to_string();
+        let attributes = [(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, port.as_str())];
+        world.instance(&service, &format!("web-{number}"), &attributes);
+    }
+    let count = |world: &World| world.with_cluster_ip(&service, &[])[0].head().unwrap().ports.len();
+    assert_eq!(count(&world), PORTS_MAX);
+    world.instance(&service, "one", &[(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "80")]);
+    assert_eq!(count(&world), PORTS_MAX);
+    world.instance(&service, "two", &[(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "81")]);
+    assert_eq!(count(&world), 0);
+}
+
+#[test]
+fn a_service_of_another_form_is_replaced() {
+    let mut world = World::default();
+    let namespace = world.namespace("demo.local");
+    let service = world.service(&namespace, "web");
+    world.instance(&service, "a", &[(AWS_INSTANCE_IPV4, "10.0.0.1"), (AWS_INSTANCE_PORT, "8080")]);
+    let (headless, cluster_ip) = (world.objects(&service), world.with_cluster_ip(&service, &[]));
+    for (before, after) in [(&headless, &cluster_ip), (&cluster_ip, &headless)] {
+        let mut cache = ObjectCache::default();
+        before.iter().for_each(|object| drop(upsert(&mut cache, object, "uid", 1)));
+        assert_eq!(cache.ports(service.as_str()), before[0].head().unwrap().ports);
+        let expected = [
+            Action::Delete(before[0].key.clone(), "uid".into()),
+            Action::Apply(after[0].clone(), None),
+            Action::Apply(after[1].clone(), Some("uid".into())),
+        ];
+        assert_eq!(cache.plan(service.as_str(), after.clone()), expected);
+    }
+}
+
+#[test]
+fn what_others_add_to_a_cluster_ip_remains() {
+    let key = Key { kind: Kind::Service, namespace: "demolocal".into(), name: "sd-web".into() };
+    let body = Body::Service(Head::cluster_ip(vec![8080]));
+    let whole = Object { key, labels: BTreeMap::new(), annotations: BTreeMap::new(), body };
+    let mut service = whole.to_service(None).unwrap();
+    let spec = service.spec.as_mut().unwrap();
+    (spec.type_, spec.cluster_ip) = (Some("LoadBalancer".into()), Some("10.96.0.9".into()));
+    let ports = spec.ports.as_mut().unwrap();
+    let added = |name: &str, protocol: &str, port| core::ServicePort {
+        name: Some(name.into()),
+        protocol: Some(protocol.into()),
+        port,
+        ..core::ServicePort::default()
+    };
+    ports.push(added("metrics", "TCP", 9100));
+    ports.push(added("quic", "UDP", 8080));
+    assert_eq!(Object::of_service(&service), Some(whole.clone()));
+    let changes: [fn(&mut core::ServiceSpec); 4] = [
+        |spec| spec.ports.as_mut().unwrap().retain(|port| port.port != 8080),
+        |spec| spec.ports.as_mut().unwrap()[0].port = 81,
+        |spec| spec.selector = Some(BTreeMap::from([("app".into(), "x".into())])),
+        |spec| spec.type_ = Some("ExternalName".into()),
+    ];
+    for change in changes {
+        let mut changed = service.clone();
+        change(changed.spec.as_mut().unwrap());
+        assert_ne!(Object::of_service(&changed), Some(whole.clone()));
+    }
+    // What was added under a name of the mirror, or moved, has to be removed first.
+    let spec = service.spec.as_mut().unwrap();
+    assert_eq!(whole.head().unwrap().ports_in_the_way(spec), [0; 0]);
+    let ports = spec.ports.as_mut().unwrap();
+    ports[0].port = 81;
+    ports.push(added("port-9090", "TCP", 9090));
+    assert_eq!(whole.head().unwrap().ports_in_the_way(spec), [81, 9090]);
+    assert_eq!(Head::headless().ports_in_the_way(spec), [81, 8080, 9100, 8080, 9090]);
+}
+
 #[test]
 fn an_endpoints_object_has_the_addresses_of_all_slices() {
     let mut world = World::default();
@@ -467,7 +603,7 @@ fn one_more_instance_changes_one_slice_of_many() {
         .iter()
         .filter_map(|object| match &object.body {
             Body::Slice { endpoints, .. } => Some(endpoints.len()),
-            Body::Headless | Body::Endpoints(_) | Body::Other => None,
+            Body::Service(_) | Body::Endpoints(_) | Body::Other => None,
         })
         .collect();
     assert_eq!(sizes.iter().sum::<usize>(), 1_000);
@@ -482,7 +618,8 @@ fn one_more_instance_changes_one_slice_of_many() {
 
 fn upsert(cache: &mut ObjectCache, object: &Object, uid: &str, version: u64) -> Vec<Box<str>> {
     let service = object.service_id().unwrap_or_default().into();
-    let actual = LiveObject { uid: uid.into(), version, fingerprint: object.fingerprint(), service };
+    let (fingerprint, head) = (object.fingerprint(), object.head().cloned());
+    let actual = LiveObject { uid: uid.into(), version, fingerprint, service, head };
     cache.upsert(object.key.clone(), actual)
 }
 
@@ -585,8 +722,8 @@ fn written_objects_are_equal_when_read_back() {
         annotations: annotations.clone(),
         body,
     };
-    let head = object(Kind::Service, Body::Headless);
-    let mut service = head.to_service(Some("uid"));
+    let head = object(Kind::Service, Body::Service(Head::headless()));
+    let mut service = head.to_service(Some("uid")).unwrap();
     assert_eq!(Object::of_service(&service), Some(head.clone()));
     service.metadata.labels.get_or_insert_default().insert("team".into(), "network".into());
     assert_eq!(Object::of_service(&service), Some(head.clone()));
@@ -604,7 +741,15 @@ fn written_objects_are_equal_when_read_back() {
         let state = EndpointState::Terminating { is_serving };
         endpoints.push(Endpoint { state, ..endpoint("10.0.0.3", None) });
     }
-    let whole = object(Kind::EndpointSlice, Body::Slice { family: Family::V4, port: Some(80), endpoints });
+    let body = |is_port_named| Body::Slice {
+        family: Family::V4,
+        port: Some(8080),
+        is_port_named,
+        endpoints: endpoints.clone(),
+    };
+    let named = object(Kind::EndpointSlice, body(true));
+    assert_eq!(Object::of_slice(&named.to_slice(None).unwrap()), Some(named));
+    let whole = object(Kind::EndpointSlice, body(false));
     let mut slice = whole.to_slice(None).unwrap();
     assert_eq!(Object::of_slice(&slice), Some(whole.clone()));
     let changes: [fn(&mut discovery::Endpoint); 4] = [

@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Precon
 use kube::core::PartialObjectMeta;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde_json::json;
 
 use super::cache::LiveObject;
 use super::labels::{INSTALLATION, MANAGED_BY, OWNER};
@@ -53,8 +54,15 @@ impl Writer {
     pub(super) async fn apply(&self, object: &Object, uid: Option<&str>) -> Result<LiveObject, Failure> {
         match object.key.kind {
             Kind::Service => {
-                self.apply_as::<Service>(object, uid, Object::of_service, |uid| Some(object.to_service(uid)))
-                    .await
+                let apply = || {
+                    self.apply_as::<Service>(object, uid, Object::of_service, |uid| object.to_service(uid))
+                };
+                let applied = apply().await;
+                let is_applied = applied.as_ref().is_ok_and(|live| live.fingerprint == object.fingerprint());
+                if !is_applied && self.make_way(object).await? {
+                    return apply().await;
+                }
+                applied
             }
             Kind::Endpoints => {
                 self.apply_as::<Endpoints>(object, uid, Object::of_endpoints, |uid| object.to_endpoints(uid))
@@ -89,6 +97,31 @@ impl Writer {
         }
     }
 
+    /// Removes the ports that are in the way of a Service from the one in the cluster, and returns true if there were any.
+    async fn make_way(&self, object: &Object) -> Result<bool, Failure> {
+        let key = &object.key;
+        let api = self.api::<Service>(key);
+        let found = with_timeout(api.get_opt(&key.name)).await.map_err(RequestError::into_failure)?;
+        let ports = match (&found, object.head()) {
+            (Some(Service { spec: Some(spec), .. }), Some(head)) => head.ports_in_the_way(spec),
+            _ => Vec::new(),
+        };
+        let Some(found) = found.filter(|found| !ports.is_empty() && self.is_ours(&found.metadata)) else {
+            return Ok(false);
+        };
+        let removed: Vec<_> = ports.iter().map(|port| json!({"port": port, "$patch": "delete"})).collect();
+        let patch = json!({
+            "metadata": {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version},
+            "spec": {"ports": removed},
+        });
+        let options = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        match with_timeout(api.patch(&key.name, &options, &Patch::Strategic(&patch))).await {
+            Ok(_) => Ok(true),
+            Err(RequestError { code: 404 | 409, .. }) => Err(Failure::Stale),
+            Err(failed) => Err(failed.into_failure()),
+        }
+    }
+
     async fn apply_as<K>(
         &self,
         object: &Object,
@@ -111,7 +144,7 @@ impl Writer {
             let existing =
                 with_timeout(api.get_metadata_opt(&key.name)).await.map_err(RequestError::into_failure)?;
             if let Some(existing) = existing {
-                if !self.is_ours(&existing) {
+                if !self.is_ours(&existing.metadata) {
                     self.warn(key, &existing).await;
                     return Err(Failure::Clash(owner_of(&existing)));
                 }
@@ -130,8 +163,8 @@ impl Writer {
         }
         match applied {
             Ok(applied) => {
-                let fingerprint = read(&applied).map_or(0, |object| object.fingerprint());
-                Ok(live_object(applied.meta(), fingerprint, object.service_id()))
+                let body = read(&applied);
+                Ok(live_object(applied.meta(), body.as_ref(), object.service_id()))
             }
             Err(RequestError { code: 409, .. }) => Err(Failure::Stale),
             Err(failed) => Err(failed.into_failure()),
@@ -188,14 +221,10 @@ impl Writer {
         }
     }
 
-    fn is_ours<K>(&self, existing: &PartialObjectMeta<K>) -> bool {
+    fn is_ours(&self, metadata: &ObjectMeta) -> bool {
         let has = |key: &str, value: &str| {
-            existing
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(key))
-                .is_some_and(|found| found == value)
+            let labels = metadata.labels.as_ref();
+            labels.and_then(|labels| labels.get(key)).is_some_and(|found| found == value)
         };
         has(MANAGED_BY, OWNER) && has(INSTALLATION, &self.installation)
     }
@@ -208,13 +237,19 @@ impl Writer {
     }
 }
 
-pub(super) fn live_object(metadata: &ObjectMeta, fingerprint: u64, service: Option<&str>) -> LiveObject {
+/// State of an object whose relevant parts are `object`.
+pub(super) fn live_object(
+    metadata: &ObjectMeta,
+    object: Option<&Object>,
+    service: Option<&str>,
+) -> LiveObject {
     let version = metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
     LiveObject {
         uid: metadata.uid.clone().unwrap_or_default(),
         version: version.unwrap_or(0),
-        fingerprint,
+        fingerprint: object.map_or(0, Object::fingerprint),
         service: service.unwrap_or_default().into(),
+        head: object.and_then(Object::head).cloned(),
     }
 }
 

@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::model::ServiceId;
 use crate::model::instance::AWS_INSTANCE_PORT;
+use crate::model::{ServiceId, Uid};
 
 use super::object::{Pod, ZONE};
 use super::{KnownReadiness, Readiness, Registration};
@@ -24,6 +24,7 @@ pub struct Placement {
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct TerminatingEndpoint {
     pub pod: Arc<str>,
+    pub uid: Uid,
     pub service: ServiceId,
     pub instance: Box<str>,
     pub addresses: Box<[IpAddr]>,
@@ -46,7 +47,7 @@ impl Placement {
 
 /// Endpoints of a terminating pod, which would be the instances `registrations` otherwise.
 pub(super) fn terminating_endpoints(
-    pod: &Arc<str>,
+    (pod, uid): (&Arc<str>, Uid),
     readiness: Option<KnownReadiness>,
     addresses: &[IpAddr],
     placement: &Placement,
@@ -55,6 +56,7 @@ pub(super) fn terminating_endpoints(
     let is_serving = readiness.is_some_and(|known| known.readiness == Readiness::Ready);
     let endpoint = |registration: Registration| TerminatingEndpoint {
         pod: pod.clone(),
+        uid,
         port: registration.attributes.get(AWS_INSTANCE_PORT).and_then(|port| port.parse().ok()),
         service: registration.service,
         instance: registration.id,

@@ -390,6 +390,7 @@ fn terminating_endpoints_have_the_id_addresses_and_port_of_the_instance() {
     assert_eq!(parsed.placement, placement);
     let expected = TerminatingEndpoint {
         pod: "default-us-east-1/backend-api-service-7d9c-x2x4z".into(),
+        uid: parsed.uid,
         service: "srv-backend".into(),
         instance: "0123456789abcdef0123456789abcdef".into(),
         addresses: Box::new(["10.42.0.24".parse().unwrap(), "fd00::24".parse().unwrap()]),

@@ -29,7 +29,9 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::{self, Admin, Readiness};
 use crate::api::{self, ApiMetrics};
 use crate::config::{self, Config};
-use crate::dns::{self, BoundSockets, CookieSecrets, DnsMetrics, DnsServer, DnsSettings, TcpLimits};
+use crate::dns::{
+    self, BoundSockets, CookieSecrets, DnsCollector, DnsMetrics, DnsServer, DnsSettings, TcpLimits,
+};
 use crate::exposition::Collect;
 use crate::kubernetes::{Cluster, ClusterWriter, PodWatch, Servers, Shadow, host_name};
 use crate::model::Identity;
@@ -305,8 +307,18 @@ impl Server {
         let api = api::serve(api, data.registry.clone(), options, api_metrics.clone(), stopped(&stop));
         let (history, served) = (data.registry.history().clone(), data.registry.served().clone());
         let census = Arc::new(Census::new(data.registry.clone(), config.metrics_services));
-        let mut collectors: Vec<Collector> =
-            vec![dns_metrics, Arc::new(dns.tcp_gauge()), api_metrics, census, history, served, check_metrics];
+        let has_coredns_names = config.metrics_coredns == config::Switch::On;
+        let dns_collector =
+            Arc::new(DnsCollector::new(dns_metrics, data.snapshot.clone(), has_coredns_names));
+        let mut collectors: Vec<Collector> = vec![
+            dns_collector,
+            Arc::new(dns.tcp_gauge()),
+            api_metrics,
+            census,
+            history,
+            served,
+            check_metrics,
+        ];
         collectors.extend(data.store_health.map(|health| Arc::new(health) as Collector));
         collectors.extend(followers.collectors());
         let state = Admin {

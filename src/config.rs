@@ -255,6 +255,9 @@ settings! {
         /// Maximum number of services with metrics of their own, the oldest first.
         metrics_services: usize = 100,
             "metrics-services", "limits.metrics-services", rule::count(0..=100_000, "services");
+        /// Exports the metrics of DNS under CoreDNS's names too, for its dashboards. A sum over both servers then has twice what CoreDNS forwards here.
+        metrics_coredns: Switch = Switch::Off,
+            "metrics-coredns", "metrics-coredns", rule::choice();
         /// Maximum duration of an API request.
         api_request_timeout_ms: u64 = 30_000,
             "api-request-timeout-ms", "limits.api-request-timeout-ms", rule::number(100..=600_000, "milliseconds");

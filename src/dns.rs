@@ -50,7 +50,7 @@ mod writer;
 
 pub use answer::{Common, Limits, Transport, Verdict, View, Worker, answer, prefetch};
 pub use cookie::{CookieSecret, CookieSecrets};
-pub use metrics::{DnsMetrics, WorkerMetrics};
+pub use metrics::{DnsCollector, DnsMetrics, WorkerMetrics};
 pub use rate_limit::RateLimit;
 pub use reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, UDP_OCTETS_MAX};
 pub use server::{BoundSockets, DnsServer, DnsSettings, Encrypted, EncryptedSockets};

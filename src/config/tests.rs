@@ -229,6 +229,7 @@ fn defaults_are_the_documented_ones() {
         ("api-body-bytes-max", "1048576"),
         ("api-connections-max", "4096"),
         ("metrics-services", "100"),
+        ("metrics-coredns", "off"),
         ("api-request-timeout-ms", "30000"),
         ("tcp-idle-timeout-ms", "30000"),
         ("tcp-connections-max", "16384"),

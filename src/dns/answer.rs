@@ -21,8 +21,8 @@ use super::cookie::{Checked, CookieSecrets, Cookies};
 use super::draft::Draft;
 use super::options::{Options, SERVER_ID_OCTETS_MAX};
 use super::query::{self, Edns, Malformed, Query, Question, question};
-use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, udp_octets_max};
-use super::resolve::{Scratch, resolve};
+use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, ZonePlace, udp_octets_max};
+use super::resolve::{Ending, Scratch, resolve_in, responsible};
 use super::sections::{Fit, Sections};
 use super::short_path;
 use super::writer::{CompressionTable, Writer};
@@ -265,7 +265,13 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     let mut sections = Sections::new(writer);
     let choice = Choice::Draw(&mut worker.random);
     let (name, scratch) = (&worker.question, &mut worker.scratch);
-    let ending = resolve(view.directory, name, question.rtype, scratch, choice, &mut sections);
+    let ending = match responsible(view.directory, name, question.rtype) {
+        None => Ending::NotAuthoritative,
+        Some(zone) => {
+            draft.zone = ZonePlace::of(zone.number());
+            resolve_in(view.directory, zone, name, question.rtype, scratch, choice, &mut sections)
+        }
+    };
     let Sections { mut writer, fit, .. } = sections;
     if fit == Fit::Cut {
         writer.remove_uncounted();

@@ -8,7 +8,7 @@ use crate::zone::{QueryName, RecordSet, RecordType, leaf::Data};
 use super::answer::Verdict;
 use super::options::{Opt, Options, Text};
 use super::query::{Edns, TSIG, Tsig};
-use super::reply::{OPT_OCTETS, Reply, UDP_OCTETS_MAX};
+use super::reply::{OPT_OCTETS, Reply, UDP_OCTETS_MAX, ZonePlace};
 use super::resolve::{Ending, Note, Owner, Section, Sink};
 use super::sections::{Fit, Sections};
 use super::writer::Writer;
@@ -23,6 +23,7 @@ pub(super) struct Draft {
     flags: Flags,
     pub(super) code: Rcode,
     pub(super) rtype: RecordType,
+    pub(super) zone: ZonePlace,
     /// The second element is the number of instances that health withholds, for the error's text.
     pub(super) explanation: Option<(ExtendedError, Option<Note>)>,
 }
@@ -32,7 +33,14 @@ impl Draft {
     pub(super) fn new(query: &Header) -> Draft {
         let repeated = Flags::OPCODE.with(Flags::RD).with(Flags::CD);
         let flags = Flags::QR.with(query.flags.masked(repeated));
-        Draft { id: query.id, flags, code: Rcode::NOERROR, rtype: RecordType(0), explanation: None }
+        Draft {
+            id: query.id,
+            flags,
+            code: Rcode::NOERROR,
+            rtype: RecordType(0),
+            zone: ZonePlace::NONE,
+            explanation: None,
+        }
     }
 
     /// Begins the reply to a query with an unknown opcode, for which even the flags have no known meaning.
@@ -48,7 +56,8 @@ impl Draft {
             room.copy_from_slice(question);
         }
         self.write_header(!question.is_empty(), [0; 3], out);
-        Verdict::Reply(Reply { len, code, rtype: self.rtype, is_truncated: false, has_good_cookie: false })
+        let (rtype, zone) = (self.rtype, self.zone);
+        Verdict::Reply(Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false })
     }
 
     /// Answers a query of class CHAOS with the server's version or id (RFC 4892), or refuses it.
@@ -171,6 +180,7 @@ impl Draft {
             len,
             code: self.code,
             rtype: self.rtype,
+            zone: self.zone,
             is_truncated: self.flags.has(Flags::TC),
             has_good_cookie: options.is_cookie_good,
         })

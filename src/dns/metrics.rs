@@ -5,19 +5,20 @@
 //! adds the blocks up, is at most a batch behind. Replies that no worker makes, such as those of transfers, are added to one
 //! shared block.
 //!
-//! Used by the transports, which take a [`WorkerMetrics`] for each of their workers, and by `app`, which exposes the
-//! [`Counts`].
+//! Used by the transports, which take a [`WorkerMetrics`] for each of their workers. [`DnsCollector`] exposes the numbers.
 
+mod collector;
 mod shapes;
+
+pub use collector::DnsCollector;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::reply::Reply;
-use crate::exposition::{Collect, Exposition};
 use crate::wire::Rcode;
-use shapes::{SIZE_BOUNDS, Shapes, SharedShapes, TIME_BOUNDS_US, TYPES};
+use shapes::{Shapes, SharedShapes};
 
 /// Response codes that have a count of their own: 0 to 15, and one for BADVERS and above (RFC 6895 §2.3).
 pub const RESPONSE_CODES: usize = 17;
@@ -141,7 +142,7 @@ impl TransportMetrics {
 
     fn shapes(&self) -> Shapes {
         let workers = self.workers();
-        let mut sum = workers.ended_shapes;
+        let mut sum = workers.ended_shapes.clone();
         workers.running.iter().for_each(|block| sum.add(&block.shapes.load()));
         sum
     }
@@ -272,89 +273,15 @@ impl Drop for WorkerMetrics {
     }
 }
 
-impl Collect for DnsMetrics {
-    fn collect(&self, out: &mut Exposition) {
-        let all = Counted::ALL.map(|transport| (transport, self.counts(transport)));
-        let total = |event| all.iter().map(|(_, counts)| counts.of(event)).sum::<u64>();
-        for (name, help, event) in [
-            ("dns_queries_total", "DNS queries received, by transport.", Event::Query),
-            (
-                "dns_ignored_total",
-                "Messages that are not queries and get no response, by transport.",
-                Event::Ignored,
-            ),
-            (
-                "dns_send_errors_total",
-                "DNS responses that could not be sent, by transport.",
-                Event::SendError,
-            ),
-        ] {
-            let mut family = out.counter(name, help);
-            for (transport, counts) in &all {
-                family.sample(&[("transport", transport.label())], counts.of(event));
-            }
-        }
-        let mut family = out.counter("dns_responses_total", "DNS responses, by response code.");
-        for code in 0..RESPONSE_CODES {
-            let count: u64 = all.iter().map(|(_, counts)| counts.responses()[code]).sum();
-            if count == 0 {
-                continue;
-            }
-            family.sample(&[("rcode", &Rcode(code as u16).to_string())], count);
-        }
-        out.counter(
-            "dns_truncated_total",
-            "DNS responses with TC set, because records had no room or because of the rate limit.",
-        )
-        .sample(&[], total(Event::Truncated));
-        out.counter(
-            "dns_rate_limited_total",
-            "UDP queries over the rate limit of their network, by outcome.",
-        )
-        .sample(&[("outcome", "dropped")], total(Event::RateLimitDropped))
-        .sample(&[("outcome", "slipped")], total(Event::RateLimitSlipped));
-        let shapes = Counted::ALL.map(|transport| (transport, self.of(transport).shapes()));
-        let help = "Length of DNS responses without those of transfers, in bytes, by transport.";
-        let mut family = out.histogram("dns_response_size_bytes", help);
-        for (transport, shapes) in &shapes {
-            let labels = [("transport", transport.label())];
-            let (counts, larger) = shapes.sizes();
-            family.histogram(&labels, &SIZE_BOUNDS.map(f64::from), counts, larger, shapes.bytes() as f64);
-        }
-        let help = "Time from the receipt of a query to its response, in seconds, by transport. The queries that were received \
-                    together have the time of the last one.";
-        let mut family = out.histogram("dns_query_seconds", help);
-        for (transport, shapes) in &shapes {
-            let labels = [("transport", transport.label())];
-            let (counts, larger) = shapes.times();
-            family.histogram(
-                &labels,
-                &TIME_BOUNDS_US.map(|us| us as f64 / 1e6),
-                counts,
-                larger,
-                shapes.seconds(),
-            );
-        }
-        let mut family =
-            out.counter("dns_queries_by_type_total", "DNS queries that were answered, by record type.");
-        for (place, name) in TYPES.iter().map(|(_, name)| *name).chain(["other"]).enumerate() {
-            let count: u64 = shapes.iter().map(|(_, shapes)| shapes.of_type(place)).sum();
-            family.sample(&[("type", name)], count);
-        }
-        out.counter("dns_udp_batches_total", "Batches of UDP queries received.")
-            .sample(&[], total(Event::Batch));
-        out.counter("dns_udp_receive_errors_total", "Errors on receiving from UDP sockets.")
-            .sample(&[], total(Event::ReceiveError));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dns::reply::ZonePlace;
     use crate::zone::RecordType;
 
     fn reply(code: u16, is_truncated: bool) -> Reply {
-        Reply { len: 12, code: Rcode(code), rtype: RecordType::A, is_truncated, has_good_cookie: false }
+        let (code, zone) = (Rcode(code), ZonePlace::NONE);
+        Reply { len: 12, code, rtype: RecordType::A, zone, is_truncated, has_good_cookie: false }
     }
 
     #[test]

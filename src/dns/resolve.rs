@@ -170,7 +170,22 @@ pub fn resolve<S: Sink>(
     choice: Choice<'_>,
     sink: &mut S,
 ) -> Ending {
-    let Some(zone) = responsible(directory, question, rtype) else { return Ending::NotAuthoritative };
+    match responsible(directory, question, rtype) {
+        None => Ending::NotAuthoritative,
+        Some(zone) => resolve_in(directory, zone, question, rtype, scratch, choice, sink),
+    }
+}
+
+/// [`resolve`] in the zone that is [`responsible`] for the question.
+pub(super) fn resolve_in<S: Sink>(
+    directory: &Directory,
+    zone: &Zone,
+    question: &QueryName,
+    rtype: RecordType,
+    scratch: &mut Scratch,
+    choice: Choice<'_>,
+    sink: &mut S,
+) -> Ending {
     scratch.chain.clear();
     let [first, second] = &mut scratch.links;
     let chain = &mut scratch.chain;
@@ -376,7 +391,11 @@ impl<S: Sink> Resolution<'_, '_, S> {
 
 /// The zone that answers. DS at an apex belongs to the parent zone, if this server has it, it contains the zone cut, and the
 /// cut is not itself below another one (RFC 4035 §3.1.4.1).
-fn responsible<'v>(directory: &'v Directory, name: &QueryName, rtype: RecordType) -> Option<&'v Zone> {
+pub(super) fn responsible<'v>(
+    directory: &'v Directory,
+    name: &QueryName,
+    rtype: RecordType,
+) -> Option<&'v Zone> {
     let zone = directory.zone_of(name)?;
     let is_ds_at_apex =
         rtype == RecordType::DS && name.label_count() > 0 && zone.apex.as_wire() == name.as_wire();

@@ -18,7 +18,7 @@ use crate::zone::{
     short::{self, copy},
 };
 
-use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
+use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, ZonePlace, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
 /// Lengths in bytes of A and AAAA records whose owner is a compression pointer.
@@ -137,11 +137,11 @@ pub(super) fn try_answer(
                 Some(set) => match parsed.rtype {
                     FastType::A => {
                         let records = ipv4s(leaf, set, random, &mut short[end..])?;
-                        finish(&parsed, Rcode::NOERROR, records, query.len(), short)
+                        finish(&parsed, node, Rcode::NOERROR, records, query.len(), short)
                     }
                     FastType::Aaaa => {
                         let records = ipv6s(leaf, set, random, &mut short[end..])?;
-                        finish(&parsed, Rcode::NOERROR, records, query.len(), short)
+                        finish(&parsed, node, Rcode::NOERROR, records, query.len(), short)
                     }
                     FastType::Srv => {
                         let out = if is_udp {
@@ -157,7 +157,7 @@ pub(super) fn try_answer(
                             *random = before;
                             return None;
                         };
-                        finish(&parsed, Rcode::NOERROR, records, query.len(), out)
+                        finish(&parsed, node, Rcode::NOERROR, records, query.len(), out)
                     }
                 },
                 // If health withholds all instances, the reply has an extended error; and a service's name may also be
@@ -165,13 +165,13 @@ pub(super) fn try_answer(
                 None if leaf.withholds_all() || directory.has_names_below_services() => None,
                 None => {
                     let records = no_records(directory.zone_of_node(node)?, end, &mut short[end..])?;
-                    finish(&parsed, Rcode::NOERROR, records, query.len(), short)
+                    finish(&parsed, node, Rcode::NOERROR, records, query.len(), short)
                 }
             }
         }
         FastLookup::NoName { closest } => {
             let records = no_records(directory.zone_of_node(closest)?, end, &mut short[end..])?;
-            finish(&parsed, Rcode::NXDOMAIN, records, query.len(), short)
+            finish(&parsed, closest, Rcode::NXDOMAIN, records, query.len(), short)
         }
     }
 }
@@ -181,6 +181,7 @@ pub(super) fn try_answer(
 #[inline(always)]
 fn finish(
     parsed: &CommonQuery,
+    node: &Node,
     code: Rcode,
     records: ReplyRecords,
     query_len: usize,
@@ -198,8 +199,8 @@ fn finish(
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
     let len = query_len + records_len;
-    let rtype = parsed.rtype.record_type();
-    Some(Reply { len, code, rtype, is_truncated: false, has_good_cookie: false })
+    let (rtype, zone) = (parsed.rtype.record_type(), ZonePlace::of(node.zone_number()));
+    Some(Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill

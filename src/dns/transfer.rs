@@ -33,7 +33,7 @@ use crate::zone::walk::Sink;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
 use super::query;
-use super::reply::{Reply, udp_octets_max};
+use super::reply::{Reply, ZonePlace, udp_octets_max};
 use message::{Head, Message};
 
 const TRANSFERS_MAX: usize = 16;
@@ -174,7 +174,8 @@ impl Transfers {
         let len = response.octets.len();
         out.get_mut(..len)?.copy_from_slice(&response.octets);
         let Response { code, is_truncated, .. } = response;
-        Some(Reply { len, code, rtype: RecordType::IXFR, is_truncated, has_good_cookie: false })
+        let (rtype, zone) = (RecordType::IXFR, ZonePlace::NONE);
+        Some(Reply { len, code, rtype, zone, is_truncated, has_good_cookie: false })
     }
 
     fn udp_response(&self, request: &Request, client: SocketAddr) -> Response {

@@ -72,6 +72,9 @@ pub struct Directory {
     zones_with_cuts: usize,
 }
 
+/// The first zones have numbers below this, which no other zone ever gets, so that counts by number belong to one zone.
+pub const LASTING_NUMBERS: u32 = 100;
+
 /// One zone: its apex, its serial, and the SOA for its negative answers. Its `number` distinguishes its nodes from those of
 /// other zones with equal names.
 #[derive(Clone, Debug)]
@@ -87,6 +90,11 @@ pub struct Zone {
 }
 
 impl Zone {
+    /// The number of the zone, which is small, and no other zone of the directory has.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// The current serial. The contents that belong to it were published before it was stored.
     pub fn serial(&self) -> u32 {
         self.serial.load(Ordering::Acquire)
@@ -130,6 +138,12 @@ impl Node {
     /// The name in lower case, in wire form.
     pub fn name(&self) -> &[u8] {
         self.name.as_wire()
+    }
+
+    /// The number of the zone that the name belongs to.
+    #[inline(always)]
+    pub fn zone_number(&self) -> u32 {
+        self.zone
     }
 
     /// Records from zone files, and the apex's SOA and NS. Most names have none.

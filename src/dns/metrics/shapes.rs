@@ -1,4 +1,4 @@
-//! Histograms of queries and replies: lengths, times and record types.
+//! Histograms of replies' lengths and times, and numbers of replies by zone, record type and response code.
 //!
 //! One worker adds to each of them, with plain loads and stores of its own cache lines. So a query costs a table look-up and an
 //! addition for each histogram, and a batch no copy.
@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::super::reply::{Reply, UDP_OCTETS_MAX};
+use super::super::reply::{Reply, UDP_OCTETS_MAX, ZonePlace};
 use crate::zone::RecordType;
 
 /// Upper bounds of lengths in bytes, which are those of CoreDNS.
@@ -30,6 +30,13 @@ pub(super) const TYPES: [(RecordType, &str); 12] = [
     (RecordType::IXFR, "IXFR"),
     (RecordType::ANY, "ANY"),
 ];
+
+/// Response codes with a count of their own for each zone and type, from NOERROR to REFUSED.
+pub(super) const CODES: usize = 6;
+/// Places of one zone: one for each type and one for all others, and in each of them one for each response code and one for
+/// all others.
+const ZONE_PLACES: usize = (TYPES.len() + 1) * (CODES + 1);
+const PLACES: usize = ZonePlace::COUNT * ZONE_PLACES;
 
 /// Place in [`TYPES`] of each type below 256, or behind its end.
 const TYPE_PLACES: [u8; 256] = {
@@ -57,24 +64,44 @@ const SIZE_PLACES: [u8; UDP_OCTETS_MAX as usize + 1] = {
     places
 };
 
-/// Numbers of replies by length and type, and of queries by time. The last number of each is that of all others.
-#[derive(Clone, Copy, Debug, Default)]
+/// Numbers of replies by length, and by zone, type and response code, and of queries by time. The last number of each is that
+/// of all others.
+#[derive(Clone, Debug)]
 pub(super) struct Shapes {
     sizes: [u64; SIZE_BOUNDS.len() + 1],
-    types: [u64; TYPES.len() + 1],
+    replies: Box<[u64]>,
     times: [u64; TIME_BOUNDS_US.len() + 1],
     bytes: u64,
     nanoseconds: u64,
 }
 
+impl Default for Shapes {
+    fn default() -> Shapes {
+        let (sizes, times) = ([0; SIZE_BOUNDS.len() + 1], [0; TIME_BOUNDS_US.len() + 1]);
+        Shapes { sizes, replies: [0; PLACES].into(), times, bytes: 0, nanoseconds: 0 }
+    }
+}
+
 /// [`Shapes`] that one worker writes, and that scrapes read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct SharedShapes {
     sizes: [AtomicU64; SIZE_BOUNDS.len() + 1],
-    types: [AtomicU64; TYPES.len() + 1],
+    replies: [AtomicU64; PLACES],
     times: [AtomicU64; TIME_BOUNDS_US.len() + 1],
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
+}
+
+impl Default for SharedShapes {
+    fn default() -> SharedShapes {
+        SharedShapes {
+            sizes: Default::default(),
+            replies: [const { AtomicU64::new(0) }; PLACES],
+            times: Default::default(),
+            bytes: AtomicU64::new(0),
+            nanoseconds: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Adds to a number that no other thread writes, which needs no locked instruction.
@@ -90,10 +117,12 @@ impl SharedShapes {
             Some(place) => usize::from(*place),
             None => SIZE_BOUNDS.partition_point(|bound| usize::from(*bound) < reply.len),
         };
-        let place = TYPE_PLACES.get(usize::from(reply.rtype.0)).copied().unwrap_or(TYPES.len() as u8);
-        if let (Some(size), Some(rtype)) = (self.sizes.get(size), self.types.get(usize::from(place))) {
+        let rtype = TYPE_PLACES.get(usize::from(reply.rtype.0)).copied().unwrap_or(TYPES.len() as u8);
+        let code = usize::from(reply.code.0).min(CODES);
+        let place = reply.zone.index() * ZONE_PLACES + usize::from(rtype) * (CODES + 1) + code;
+        if let (Some(size), Some(replies)) = (self.sizes.get(size), self.replies.get(place)) {
             add(size, 1);
-            add(rtype, 1);
+            add(replies, 1);
         }
         add(&self.bytes, reply.len as u64);
     }
@@ -113,7 +142,7 @@ impl SharedShapes {
         let load = |number: &AtomicU64| number.load(Relaxed);
         Shapes {
             sizes: self.sizes.each_ref().map(load),
-            types: self.types.each_ref().map(load),
+            replies: self.replies.iter().map(load).collect(),
             times: self.times.each_ref().map(load),
             bytes: load(&self.bytes),
             nanoseconds: load(&self.nanoseconds),
@@ -123,11 +152,11 @@ impl SharedShapes {
 
 impl Shapes {
     pub(super) fn add(&mut self, other: &Shapes) {
-        fn sum<const LEN: usize>(numbers: &mut [u64; LEN], other: &[u64; LEN]) {
+        fn sum(numbers: &mut [u64], other: &[u64]) {
             numbers.iter_mut().zip(other).for_each(|(number, other)| *number += other);
         }
         sum(&mut self.sizes, &other.sizes);
-        sum(&mut self.types, &other.types);
+        sum(&mut self.replies, &other.replies);
         sum(&mut self.times, &other.times);
         self.bytes += other.bytes;
         self.nanoseconds += other.nanoseconds;
@@ -143,8 +172,14 @@ impl Shapes {
         self.times.split_last().map_or((&[], 0), |(larger, counts)| (counts, *larger))
     }
 
-    pub(super) fn of_type(&self, place: usize) -> u64 {
-        self.types.get(place).copied().unwrap_or(0)
+    /// Numbers of replies that are not 0: the index of the zone's place, the place in [`TYPES`] or behind its end, the
+    /// response code or [`CODES`] for all others, and the number.
+    pub(super) fn replies(&self) -> impl Iterator<Item = (usize, usize, usize, u64)> {
+        let places = self.replies.iter().enumerate().filter(|(_, count)| **count > 0);
+        places.map(|(place, count)| {
+            let in_zone = place % ZONE_PLACES;
+            (place / ZONE_PLACES, in_zone / (CODES + 1), in_zone % (CODES + 1), *count)
+        })
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -174,18 +209,42 @@ mod tests {
             (64_000, RecordType(65_280)),
             (65_535, RecordType(3)),
         ] {
-            let code = Rcode::NOERROR;
-            shared.record(&Reply { len, code, rtype, is_truncated: false, has_good_cookie: false });
+            let (code, zone) = (Rcode::NOERROR, ZonePlace::of(3));
+            shared.record(&Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false });
         }
+        for (zone, code) in [(ZonePlace::of(99), 3), (ZonePlace::of(100), 5), (ZonePlace::of(7_000), 23)] {
+            let (code, rtype) = (Rcode(code), RecordType::A);
+            shared.record(&Reply { len: 1, code, rtype, zone, is_truncated: false, has_good_cookie: false });
+        }
+        let refused = Reply {
+            len: 1,
+            code: Rcode(5),
+            rtype: RecordType::A,
+            zone: ZonePlace::NONE,
+            is_truncated: false,
+            has_good_cookie: false,
+        };
+        shared.record(&refused);
         shared.time(3, Duration::from_micros(5));
         shared.time(2, Duration::from_secs(1));
         let mut shapes = shared.load();
         shapes.add(&shared.load());
-        assert_eq!(shapes.sizes(), (&[4, 2, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0, 2][..], 2));
+        assert_eq!(shapes.sizes(), (&[12, 2, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0, 2][..], 2));
         assert_eq!(shapes.times(), (&[6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], 4));
-        let types: Vec<u64> = (0..=TYPES.len()).map(|place| shapes.of_type(place)).collect();
-        assert_eq!(types, [4, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 4, 6]);
-        assert_eq!(shapes.bytes(), 2 * (100 + 101 + 511 + 512 + 1_232 + 64_000 + 65_535));
+        assert_eq!(
+            shapes.replies().collect::<Vec<_>>(),
+            [
+                (3, 0, 0, 4),
+                (3, 2, 0, 2),
+                (3, 11, 0, 4),
+                (3, 12, 0, 6),
+                (99, 0, 3, 2),
+                (100, 0, 5, 2),
+                (100, 0, CODES, 2),
+                (101, 0, 5, 2)
+            ]
+        );
+        assert_eq!(shapes.bytes(), 2 * (4 + 100 + 101 + 511 + 512 + 1_232 + 64_000 + 65_535));
         assert!((shapes.seconds() - 4.000_03).abs() < 1e-9);
     }
 }

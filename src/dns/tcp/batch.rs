@@ -73,7 +73,7 @@ pub(super) fn answer_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::reply::Reply;
+    use crate::dns::reply::{Reply, ZonePlace};
 
     /// Reports a transfer for `d` and no reply for `x`. The reply to any other query has 1,000 times the value of the
     /// query's first byte as its length, at most 65,535.
@@ -88,6 +88,7 @@ mod tests {
                     len,
                     code: crate::wire::Rcode::NOERROR,
                     rtype: crate::zone::RecordType::A,
+                    zone: ZonePlace::NONE,
                     is_truncated: false,
                     has_good_cookie: false,
                 })

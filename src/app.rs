@@ -303,7 +303,12 @@ impl Server {
             address: config.webhook_address_label.clone(),
         });
         let others = servers.clone().map(|servers| servers as Arc<dyn OtherServers>);
-        let options = api::Options { limits, webhook, server_id, others };
+        let knows_pods = followers
+            .pods
+            .as_ref()
+            .map(PodWatch::status)
+            .map(|pods| Arc::new(move || pods.has_synced()) as Arc<dyn Fn() -> bool + Send + Sync>);
+        let options = api::Options { limits, webhook, server_id, others, knows_pods };
         let api = api::serve(api, data.registry.clone(), options, api_metrics.clone(), stopped(&stop));
         let (history, served) = (data.registry.history().clone(), data.registry.served().clone());
         let census = Arc::new(Census::new(data.registry.clone(), config.metrics_services));

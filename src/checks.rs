@@ -32,6 +32,8 @@ use target::Target;
 
 /// Largest number of checks that run at a time.
 pub const RUNNING_MAX: usize = 512;
+/// Share of them that one service can have, so that one with many addresses that do not answer delays no other.
+const SERVICE_SHARE: usize = 4;
 /// Checks that are started at once, and the time in milliseconds until more are started: 3,200 a second at most.
 const STARTED_MAX: usize = 32;
 const PAUSE_MS: u64 = 10;
@@ -39,6 +41,8 @@ const PAUSE_MS: u64 = 10;
 const COLLECT_MS: u64 = 100;
 /// Time in milliseconds within which a new instance is checked, and after which a store that failed is tried again.
 const SOON_MS: u64 = 1_000;
+/// Checks that are put off before other tasks have their turn.
+const PUT_OFF_MAX: usize = 256;
 /// Services that are read before other tasks have their turn.
 const READ_MAX: usize = 64;
 /// Results that are withdrawn at a time.
@@ -75,12 +79,14 @@ struct Checked {
 }
 
 /// Everything that is checked. Each instance has a number, which is another one when its target changes, so that no row of
-/// results goes on with the new target. The status of the old target holds until then.
+/// results goes on with the new target. The status of the old target holds until then. `running` has the numbers of checks that
+/// run, by service.
 #[derive(Default)]
 struct Schedule {
     checked: HashMap<u64, Checked>,
     numbers: HashMap<ServiceId, HashMap<Box<str>, u64>>,
     due: BTreeSet<(Instant, u64)>,
+    running: HashMap<ServiceId, usize>,
     last: u64,
 }
 
@@ -95,8 +101,8 @@ struct Stale {
 
 /// Outcome of a spawned task: a check has ended, or the registry has answered a report or a withdrawal of reports.
 enum Finished {
-    /// A check with its number, its start, and the reason why it failed.
-    Checked(u64, Instant, Result<(), String>),
+    /// A check with its service, its number, its start, and the reason why it failed.
+    Checked(ServiceId, u64, Instant, Result<(), String>),
     /// A report that was to be stored about the instance of this number.
     Stored(u64, Result<(), RegistryError>),
     /// The withdrawal of results of a service whose instances are not checked any more.
@@ -138,7 +144,8 @@ impl Checks {
                     collected = Instant::now() + Duration::from_millis(COLLECT_MS);
                 }
                 Some(finished) = running.join_next() => match finished {
-                    Ok(Finished::Checked(number, started, result)) => {
+                    Ok(Finished::Checked(service, number, started, result)) => {
+                        schedule.ended(&service);
                         self.conclude(number, started, result, &mut schedule, &mut running);
                     }
                     Ok(Finished::Stored(number, Ok(()))) => {
@@ -220,14 +227,15 @@ impl Checks {
         let now = Instant::now();
         let room = self.settings.running_max.saturating_sub(running.len()).min(STARTED_MAX);
         for _ in 0..room {
-            let Some((number, target)) = schedule.take_due(now) else { return };
+            let service_max = self.settings.running_max.div_ceil(SERVICE_SHARE);
+            let Some((service, number, target)) = schedule.take_due(now, service_max) else { return };
             let prober = self.prober.clone();
             running.spawn(async move {
                 let started = Instant::now();
                 // An instance whose check panics is checked again.
                 let checked = AssertUnwindSafe(prober.check(&target)).catch_unwind().await;
                 let result = checked.unwrap_or_else(|_| Err("the check panicked".into()));
-                Finished::Checked(number, started, result)
+                Finished::Checked(service, number, started, result)
             });
         }
     }
@@ -351,13 +359,30 @@ impl Schedule {
         }
     }
 
-    /// Takes the next check that is due.
-    fn take_due(&mut self, now: Instant) -> Option<(u64, Arc<Target>)> {
-        let (at, number) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
-        self.due.remove(&(at, number));
-        let checked = self.checked.get_mut(&number)?;
-        checked.due = None;
-        Some((number, checked.target.clone()))
+    /// Takes the next check that is due. Those of a service with `service_max` running ones are put off.
+    fn take_due(&mut self, now: Instant, service_max: usize) -> Option<(ServiceId, u64, Arc<Target>)> {
+        for _ in 0..PUT_OFF_MAX {
+            let (at, number) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
+            self.due.remove(&(at, number));
+            let checked = self.checked.get_mut(&number)?;
+            let running = self.running.entry(checked.service.clone()).or_default();
+            if *running < service_max {
+                *running += 1;
+                checked.due = None;
+                return Some((checked.service.clone(), number, checked.target.clone()));
+            }
+            self.set_due(number, now + Duration::from_millis(SOON_MS));
+        }
+        None
+    }
+
+    fn ended(&mut self, service: &ServiceId) {
+        if let Some(running) = self.running.get_mut(service) {
+            *running -= 1;
+            if *running == 0 {
+                self.running.remove(service);
+            }
+        }
     }
 }
 
@@ -413,5 +438,42 @@ fn stored(result: Result<(), RegistryError>) -> Result<(), RegistryError> {
     match result {
         Err(RegistryError::InstanceNotFound | RegistryError::ServiceNotFound) => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::model::service::HealthCheckType;
+
+    fn target() -> Target {
+        let address = SocketAddr::from(([10, 0, 0, 1], 80));
+        Target { address, kind: HealthCheckType::Tcp, path: "/".into(), host: "web.example".into() }
+    }
+
+    #[test]
+    fn one_service_delays_no_other() {
+        let mut schedule = Schedule::default();
+        let (large, small) = (ServiceId::from("srv-1"), ServiceId::from("srv-2"));
+        let ids: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        let targets = |ids: &'static str| HashMap::from([(ids, target())]);
+        schedule.update(&large, &ids.iter().map(|id| (id.as_str(), target())).collect(), Duration::ZERO);
+        schedule.update(&small, &targets("a"), Duration::ZERO);
+        let now = Instant::now();
+        let mut taken = HashMap::<ServiceId, usize>::new();
+        // Each attempt puts off a limited number of checks.
+        for _ in 0..10 {
+            while let Some((service, ..)) = schedule.take_due(now, 2) {
+                *taken.entry(service).or_default() += 1;
+            }
+        }
+        assert_eq!(taken, HashMap::from([(large.clone(), 2), (small, 1)]));
+        schedule.ended(&large);
+        let later = now + Duration::from_millis(SOON_MS);
+        assert_eq!(schedule.take_due(later, 2).map(|(service, ..)| service), Some(large.clone()));
+        (0..2).for_each(|_| schedule.ended(&large));
+        assert!(!schedule.running.contains_key(&large));
     }
 }

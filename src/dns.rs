@@ -34,6 +34,7 @@ mod https;
 pub mod metrics;
 mod notify;
 mod options;
+mod place;
 mod query;
 mod quic;
 pub mod rate_limit;

@@ -49,6 +49,7 @@ pub(super) struct Api {
     pub(super) webhook: Option<AlertLabels>,
     pub(super) server_id: String,
     pub(super) others: Option<Arc<dyn OtherServers>>,
+    pub(super) knows_pods: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     /// Permits of the requests that wait until an instance is drained.
     pub(super) waiting: Semaphore,
     /// True once the server is shutting down.
@@ -65,13 +66,14 @@ enum Evaluated {
 
 impl Api {
     pub(super) fn new(registry: Registry, options: Options, metrics: Arc<ApiMetrics>) -> Api {
-        let Options { limits, webhook, server_id, others } = options;
+        let Options { limits, webhook, server_id, others, knows_pods } = options;
         Api {
             registry,
             limits,
             webhook,
             server_id,
             others,
+            knows_pods,
             waiting: Semaphore::new(drained::waiting_max(limits.connections_max)),
             closing: watch::Sender::new(false),
             searches: Arc::new(Semaphore::new(1)),

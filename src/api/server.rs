@@ -37,7 +37,8 @@ const ACCEPT_PAUSE_MS: u64 = 50;
 const ACCEPT_WARNING_MS: u64 = 10_000;
 
 /// Options of the API's server. `webhook` has the labels by which alerts are matched with instances; without it, the webhook is
-/// off. `server_id` distinguishes this process from the `others`, which are the servers of a shared store.
+/// off. `server_id` distinguishes this process from the `others`, which are the servers of a shared store. `knows_pods` returns true once all
+/// pods of the cluster are known; `None` without a cluster.
 #[derive(Default)]
 #[expect(missing_docs, reason = "the type's document explains the fields")]
 pub struct Options {
@@ -45,6 +46,7 @@ pub struct Options {
     pub webhook: Option<AlertLabels>,
     pub server_id: String,
     pub others: Option<Arc<dyn OtherServers>>,
+    pub knows_pods: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 /// Serves the API until `shutdown` completes. Then it accepts no more connections, closes idle ones, and gives running requests

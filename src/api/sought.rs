@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::inputs::{Input, QueryInput, WriteInput};
 
 /// Most instances of one request for which the store is asked, because each is a request to the Kubernetes API server.
-const INSTANCES_MAX: usize = 16;
+pub(super) const INSTANCES_MAX: usize = 16;
 
 pub(super) fn is_not_found(error: &ApiError) -> bool {
     matches!(

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::model::{Instance, Service};
-use crate::registry::{ServiceState, State};
+use crate::model::{Instance, Service, ServiceId, id::id_in};
+use crate::registry::{ServiceState, Sought, State};
 
 /// Instances with one address that a report can be about.
 const ADDRESS_INSTANCES_MAX: usize = 100;
@@ -170,6 +170,20 @@ impl<'s> Targets<'s> {
             )));
         }
         Ok(found)
+    }
+
+    /// The instance that a name without a target could mean in a shared store, where another server may have made it a moment
+    /// ago. Only ids can be sought there.
+    pub(super) fn sought(&self, name: &Named) -> Option<Sought> {
+        let (Subject::Instance(id), Some(service)) = (&name.subject, name.service.as_deref()) else {
+            return None;
+        };
+        let service = match self.services_named(service).ok().as_deref() {
+            Some([found]) => found.service.id.clone(),
+            Some(_) => return None,
+            None => ServiceId::from(id_in(service, "service")),
+        };
+        Some(Sought::Instance(service, id.as_str().into()))
     }
 
     fn services_named(&self, text: &str) -> Result<Vec<&'s ServiceState>, NoTarget> {

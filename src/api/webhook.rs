@@ -8,6 +8,7 @@
 //! not be stored, and then it is safe to send all of them again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -21,13 +22,14 @@ use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, SOURCE_BYTES_MAX, cu
 use crate::model::{CustomHealthStatus, ServiceId};
 use crate::registry::command::ExternalReport;
 use crate::registry::health::Day;
-use crate::registry::{Command, State};
+use crate::registry::{Command, Sought, State};
 
 use super::caller::caller;
 use super::codec::Protocol;
 use super::error::ApiError;
 use super::request::Api;
-use super::targets::{Named, Subject, Targets};
+use super::sought::INSTANCES_MAX;
+use super::targets::{Named, NoTarget, Subject, Target, Targets};
 
 const BODY_BYTES_MAX: usize = 1 << 20;
 const ITEMS_MAX: usize = 1_000;
@@ -103,8 +105,18 @@ struct Reported {
     report: Option<ExternalReport>,
 }
 
-/// The instances of a report by service and id, its source and itself; or the reason why there are none.
-type Resolved = Result<(Vec<(ServiceId, String)>, String, Option<ExternalReport>), String>;
+/// The reports of a request. An item that is wrong is an error in its place.
+type Reports = Vec<Result<Reported, String>>;
+
+/// The instances that a report is about, by service and id; or the reason why there are none.
+type Resolved = Result<Vec<(ServiceId, String)>, Unresolved>;
+
+#[derive(Debug)]
+enum Unresolved {
+    Wrong(String),
+    /// Nothing of that name is known. The shared store may have it.
+    Unknown(String, Option<Sought>),
+}
 
 /// A request with a target is one of AWS's clients, whose endpoint URL may have any path.
 pub(super) fn is_report(request: &Parts) -> bool {
@@ -138,12 +150,29 @@ impl Api {
             return Err(ApiError::too_large(BODY_BYTES_MAX));
         }
         let labels = labels.clone();
-        let resolved = self
-            .search(move |state| read(&body, &labels, &reporter).map(|reports| resolve(state, reports)))
+        let (reports, mut resolved) = self
+            .search(move |state| {
+                let reports = Arc::new(read(&body, &labels, &reporter)?);
+                let resolved = resolve(state, &reports);
+                Ok::<_, String>((reports, resolved))
+            })
             .await?
             .map_err(ApiError::invalid_input)?;
+        let sought: Vec<Sought> = resolved
+            .iter()
+            .filter_map(|found| match found {
+                Err(Unresolved::Unknown(_, sought)) => sought.clone(),
+                _ => None,
+            })
+            .take(INSTANCES_MAX)
+            .collect();
+        if !sought.is_empty() && self.registry.find(&sought).await {
+            let reports = reports.clone();
+            resolved = self.search(move |state| resolve(state, &reports)).await?;
+        }
+        let applied = resolved.into_iter().enumerate().map(|(at, found)| self.apply(&reports, at, found));
         let results: Vec<Result<Value, ApiError>> =
-            stream::iter(resolved).map(|found| self.apply(found)).buffered(SUBMITTED_MAX).collect().await;
+            stream::iter(applied).buffered(SUBMITTED_MAX).collect().await;
         let is_transient = results.iter().any(Result::is_err);
         let shown = results.into_iter().map(|result| match result {
             Ok(result) => result,
@@ -153,11 +182,23 @@ impl Api {
         Ok((status, json!({"results": shown.collect::<Vec<_>>()})))
     }
 
-    /// Applies one report to all instances that it is about. An error means that it may be sent again.
-    async fn apply(&self, resolved: Resolved) -> Result<Value, ApiError> {
-        let (targets, source, report) = match resolved {
+    /// Applies the report at this place to all instances that it is about. An error means that it may be sent again.
+    async fn apply(&self, reports: &Reports, at: usize, resolved: Resolved) -> Result<Value, ApiError> {
+        let failed = |message: &str| Ok(json!({"result": "failed", "message": message}));
+        let Reported { source, report, .. } = match &reports[at] {
+            Ok(reported) => reported,
+            Err(message) => return failed(message),
+        };
+        let targets = match resolved {
             Ok(found) => found,
-            Err(message) => return Ok(json!({"result": "failed", "message": message})),
+            Err(Unresolved::Wrong(message)) => return failed(&message),
+            Err(Unresolved::Unknown(message, _)) => {
+                // It may be a pod that the first list of this server will have.
+                if self.knows_pods.as_ref().is_some_and(|knows_pods| !knows_pods()) {
+                    return Err(ApiError::unavailable(format!("{message}; not all pods are known yet")));
+                }
+                return failed(&message);
+            }
         };
         let mut failed = None;
         for (service, instance) in &targets {
@@ -185,8 +226,8 @@ impl Api {
     }
 }
 
-/// Reads the reports of a body. An item that is wrong is an error in its place.
-fn read(body: &[u8], labels: &AlertLabels, reporter: &str) -> Result<Vec<Result<Reported, String>>, String> {
+/// Reads the reports of a body.
+fn read(body: &[u8], labels: &AlertLabels, reporter: &str) -> Result<Reports, String> {
     let body: Value =
         serde_json::from_slice(body).map_err(|error| format!("The body is not JSON: {error}"))?;
     let (items, are_alerts) = match body {
@@ -277,16 +318,22 @@ fn of_alert(alert: Value, names: &AlertLabels, reporter: &str) -> Result<Reporte
 }
 
 /// Finds the instances that the reports are about.
-fn resolve(state: &State, reports: Vec<Result<Reported, String>>) -> Vec<Resolved> {
+fn resolve(state: &State, reports: &Reports) -> Vec<Resolved> {
     let targets = Targets::search(state, reports.iter().flatten().map(|reported| &reported.name));
-    reports
-        .into_iter()
-        .map(|reported| {
-            let Reported { name, source, report } = reported?;
-            let found = targets.find(&name).map_err(|why| why.to_string())?;
-            let instances =
-                found.iter().map(|(found, instance)| (found.service.id.clone(), instance.id().to_string()));
-            Ok((instances.collect(), source, report))
-        })
-        .collect()
+    let resolved = |reported: &Result<Reported, String>| {
+        let name = match reported {
+            Ok(reported) => &reported.name,
+            Err(message) => return Err(Unresolved::Wrong(message.clone())),
+        };
+        match targets.find(name) {
+            Ok(found) => {
+                let ids =
+                    |(found, instance): &Target<'_>| (found.service.id.clone(), instance.id().to_string());
+                Ok(found.iter().map(ids).collect())
+            }
+            Err(NoTarget::Unknown(message)) => Err(Unresolved::Unknown(message, targets.sought(name))),
+            Err(NoTarget::Ambiguous(message)) => Err(Unresolved::Wrong(message)),
+        }
+    };
+    reports.iter().map(resolved).collect()
 }

@@ -21,7 +21,7 @@ use super::cookie::{Checked, CookieSecrets, Cookies};
 use super::draft::Draft;
 use super::options::{Options, SERVER_ID_OCTETS_MAX};
 use super::query::{self, Edns, Malformed, Query, Question, question};
-use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, ZonePlace, udp_octets_max};
+use super::reply::{PLAIN_UDP_OCTETS_MAX, Reply, TCP_OCTETS_MAX, udp_octets_max};
 use super::resolve::{Ending, Scratch, resolve_in, responsible};
 use super::sections::{Fit, Sections};
 use super::short_path;
@@ -268,7 +268,7 @@ pub(super) fn answer_any(call: Call<'_, '_>) -> Verdict {
     let ending = match responsible(view.directory, name, question.rtype) {
         None => Ending::NotAuthoritative,
         Some(zone) => {
-            draft.zone = ZonePlace::of(zone.number());
+            draft.zone = Some(zone.lasting_number());
             resolve_in(view.directory, zone, name, question.rtype, scratch, choice, &mut sections)
         }
     };

@@ -7,8 +7,9 @@ use crate::zone::{QueryName, RecordSet, RecordType, leaf::Data};
 
 use super::answer::Verdict;
 use super::options::{Opt, Options, Text};
+use super::place::ReplyPlace;
 use super::query::{Edns, TSIG, Tsig};
-use super::reply::{OPT_OCTETS, Reply, UDP_OCTETS_MAX, ZonePlace};
+use super::reply::{OPT_OCTETS, Reply, UDP_OCTETS_MAX};
 use super::resolve::{Ending, Note, Owner, Section, Sink};
 use super::sections::{Fit, Sections};
 use super::writer::Writer;
@@ -23,7 +24,8 @@ pub(super) struct Draft {
     flags: Flags,
     pub(super) code: Rcode,
     pub(super) rtype: RecordType,
-    pub(super) zone: ZonePlace,
+    /// Lasting number of the zone that answers.
+    pub(super) zone: Option<u8>,
     /// The second element is the number of instances that health withholds, for the error's text.
     pub(super) explanation: Option<(ExtendedError, Option<Note>)>,
 }
@@ -38,7 +40,7 @@ impl Draft {
             flags,
             code: Rcode::NOERROR,
             rtype: RecordType(0),
-            zone: ZonePlace::NONE,
+            zone: None,
             explanation: None,
         }
     }
@@ -56,8 +58,8 @@ impl Draft {
             room.copy_from_slice(question);
         }
         self.write_header(!question.is_empty(), [0; 3], out);
-        let (rtype, zone) = (self.rtype, self.zone);
-        Verdict::Reply(Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false })
+        let place = ReplyPlace::of(self.zone, self.rtype, code);
+        Verdict::Reply(Reply { len, code, place, is_truncated: false, has_good_cookie: false })
     }
 
     /// Answers a query of class CHAOS with the server's version or id (RFC 4892), or refuses it.
@@ -179,8 +181,7 @@ impl Draft {
         Verdict::Reply(Reply {
             len,
             code: self.code,
-            rtype: self.rtype,
-            zone: self.zone,
+            place: ReplyPlace::of(self.zone, self.rtype, self.code),
             is_truncated: self.flags.has(Flags::TC),
             has_good_cookie: options.is_cookie_good,
         })

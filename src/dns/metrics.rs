@@ -276,12 +276,13 @@ impl Drop for WorkerMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::reply::ZonePlace;
+    use crate::dns::place::ReplyPlace;
     use crate::zone::RecordType;
 
     fn reply(code: u16, is_truncated: bool) -> Reply {
-        let (code, zone) = (Rcode(code), ZonePlace::NONE);
-        Reply { len: 12, code, rtype: RecordType::A, zone, is_truncated, has_good_cookie: false }
+        let code = Rcode(code);
+        let place = ReplyPlace::of(None, RecordType::A, code);
+        Reply { len: 12, code, place, is_truncated, has_good_cookie: false }
     }
 
     #[test]

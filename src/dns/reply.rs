@@ -1,8 +1,7 @@
 //! Length limits of replies, and the properties of a reply that transports count and rate limiting needs.
 
+use super::place::ReplyPlace;
 use crate::wire::Rcode;
-use crate::zone::RecordType;
-use crate::zone::directory::LASTING_NUMBERS;
 
 /// Length limit of UDP replies in bytes, which is also the size that the OPT record offers for queries (DNS flag day 2020).
 pub const UDP_OCTETS_MAX: u16 = 1232;
@@ -19,39 +18,14 @@ pub(super) fn udp_octets_max(offered: Option<u16>) -> u16 {
     offered.map_or(PLAIN_UDP_OCTETS_MAX, |offered| offered.clamp(PLAIN_UDP_OCTETS_MAX, UDP_OCTETS_MAX))
 }
 
-/// Place of a zone among those that are counted apart: one for each zone with a lasting number, one for all other zones, and one
-/// for replies without a zone.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ZonePlace(u8);
-
-impl ZonePlace {
-    /// Number of places.
-    pub const COUNT: usize = LASTING_NUMBERS as usize + 2;
-    /// The place of replies without a zone, such as REFUSED, and of transfers.
-    pub const NONE: ZonePlace = ZonePlace(LASTING_NUMBERS as u8 + 1);
-
-    /// The place of the zone with this number.
-    #[inline(always)]
-    pub fn of(number: u32) -> ZonePlace {
-        ZonePlace(number.min(LASTING_NUMBERS) as u8)
-    }
-
-    /// The place as an index below [`ZonePlace::COUNT`].
-    #[inline(always)]
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// Length in bytes, response code (with the upper bits that only EDNS can carry), type of the question, zone and TC flag of a
-/// reply in the caller's buffer. The type is 0 if there is no question.
+/// Length in bytes, response code (with the upper bits that only EDNS can carry), place in the counts and TC flag of a reply in
+/// the caller's buffer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the type's document explains the other fields")]
 pub struct Reply {
     pub len: usize,
     pub code: Rcode,
-    pub rtype: RecordType,
-    pub zone: ZonePlace,
+    pub place: ReplyPlace,
     pub is_truncated: bool,
     /// True if the query had a valid cookie, which proves that the client receives replies at its source address.
     pub has_good_cookie: bool,

@@ -18,7 +18,8 @@ use crate::zone::{
     short::{self, copy},
 };
 
-use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, ZonePlace, udp_octets_max};
+use super::place::{ReplyPlace, TYPES};
+use super::reply::{OPT_OCTETS, PLAIN_UDP_OCTETS_MAX, Reply, UDP_OCTETS_MAX, udp_octets_max};
 use super::writer::{POINTED_OCTETS, pointed};
 
 /// Lengths in bytes of A and AAAA records whose owner is a compression pointer.
@@ -61,13 +62,20 @@ mod flag {
     pub(super) const NOT_REPEATED: u32 = bits(Flags(!Flags::RD.with(Flags::CD).0));
 }
 
-/// The types of a leaf's records that this module can write.
+/// The types of a leaf's records that this module can write, by their indexes in [`TYPES`].
 #[derive(Clone, Copy)]
+#[repr(u8)]
 enum FastType {
-    A,
-    Aaaa,
-    Srv,
+    A = 0,
+    Aaaa = 1,
+    Srv = 2,
 }
+
+const _: () = {
+    assert!(TYPES[FastType::A as usize].0.0 == RecordType::A.0);
+    assert!(TYPES[FastType::Aaaa as usize].0.0 == RecordType::AAAA.0);
+    assert!(TYPES[FastType::Srv as usize].0.0 == RecordType::SRV.0);
+};
 
 impl FastType {
     const fn leaf_type(self) -> LeafType {
@@ -75,14 +83,6 @@ impl FastType {
             FastType::A => LeafType::A,
             FastType::Aaaa => LeafType::Aaaa,
             FastType::Srv => LeafType::Srv,
-        }
-    }
-
-    const fn record_type(self) -> RecordType {
-        match self {
-            FastType::A => RecordType::A,
-            FastType::Aaaa => RecordType::AAAA,
-            FastType::Srv => RecordType::SRV,
         }
     }
 }
@@ -199,8 +199,8 @@ fn finish(
     *header.first_chunk_mut()? = first.to_le_bytes();
     *header.last_chunk_mut()? = second.to_le_bytes();
     let len = query_len + records_len;
-    let (rtype, zone) = (parsed.rtype.record_type(), ZonePlace::of(node.zone_number()));
-    Some(Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false })
+    let place = ReplyPlace::at(node.lasting_zone(), parsed.rtype as u8, code);
+    Some(Reply { len, code, place, is_truncated: false, has_good_cookie: false })
 }
 
 /// Reads a query that has nothing but a question and possibly an OPT record without options. The question is assumed to fill

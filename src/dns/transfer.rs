@@ -32,8 +32,9 @@ use crate::zone::serial::is_later;
 use crate::zone::walk::Sink;
 use crate::zone::{Name, QueryName, RecordType, Rrset};
 
+use super::place::ReplyPlace;
 use super::query;
-use super::reply::{Reply, ZonePlace, udp_octets_max};
+use super::reply::{Reply, udp_octets_max};
 use message::{Head, Message};
 
 const TRANSFERS_MAX: usize = 16;
@@ -174,8 +175,8 @@ impl Transfers {
         let len = response.octets.len();
         out.get_mut(..len)?.copy_from_slice(&response.octets);
         let Response { code, is_truncated, .. } = response;
-        let (rtype, zone) = (RecordType::IXFR, ZonePlace::NONE);
-        Some(Reply { len, code, rtype, zone, is_truncated, has_good_cookie: false })
+        let place = ReplyPlace::of(None, RecordType::IXFR, code);
+        Some(Reply { len, code, place, is_truncated, has_good_cookie: false })
     }
 
     fn udp_response(&self, request: &Request, client: SocketAddr) -> Response {

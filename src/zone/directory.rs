@@ -73,7 +73,12 @@ pub struct Directory {
 }
 
 /// The first zones have numbers below this, which no other zone ever gets, so that counts by number belong to one zone.
-pub const LASTING_NUMBERS: u32 = 100;
+pub const LASTING_NUMBERS: u8 = 100;
+
+/// The number of a zone if it lasts, or else [`LASTING_NUMBERS`].
+fn lasting(number: u32) -> u8 {
+    u8::try_from(number).map_or(LASTING_NUMBERS, |number| number.min(LASTING_NUMBERS))
+}
 
 /// One zone: its apex, its serial, and the SOA for its negative answers. Its `number` distinguishes its nodes from those of
 /// other zones with equal names.
@@ -90,9 +95,9 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The number of the zone, which is small, and no other zone of the directory has.
-    pub fn number(&self) -> u32 {
-        self.number
+    /// The number of the zone if it lasts, so that no other zone ever has it, or else [`LASTING_NUMBERS`].
+    pub fn lasting_number(&self) -> u8 {
+        lasting(self.number)
     }
 
     /// The current serial. The contents that belong to it were published before it was stored.
@@ -108,7 +113,8 @@ impl Zone {
 
 /// One name of a zone.
 ///
-/// `zone` is the number of the node's zone, `children` the number of nodes directly below. For the fast path
+/// `zone` is the number of the node's zone, `lasting_zone` the same as [`lasting`] has it, and `children` the number of nodes
+/// directly below. For the fast path
 /// ([`Directory::fast_lookup`]) two fields have the number of the apex's labels, or else `NO_FAST_PATH`:
 /// `apex_labels_if_service` if the name is a service without records of its own, and `apex_labels_if_closest` if names of
 /// which this is the closest encloser certainly do not exist, as there is neither a wildcard nor a service to answer for
@@ -121,6 +127,7 @@ impl Zone {
 pub struct Node {
     name: NodeName,
     zone: u32,
+    lasting_zone: u8,
     apex_labels: u8,
     apex_labels_if_service: u8,
     apex_labels_if_closest: u8,
@@ -140,10 +147,10 @@ impl Node {
         self.name.as_wire()
     }
 
-    /// The number of the zone that the name belongs to.
+    /// The number of the zone that the name belongs to, if it lasts, or else [`LASTING_NUMBERS`].
     #[inline(always)]
-    pub fn zone_number(&self) -> u32 {
-        self.zone
+    pub fn lasting_zone(&self) -> u8 {
+        self.lasting_zone
     }
 
     /// Records from zone files, and the apex's SOA and NS. Most names have none.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::shapes::{CODES, SIZE_BOUNDS, Shapes, TIME_BOUNDS_US, TYPES};
+use super::shapes::{SIZE_BOUNDS, Shapes, TIME_BOUNDS_US};
 use super::{Counted, Counts, DnsMetrics, Event, RESPONSE_CODES};
-use crate::dns::reply::ZonePlace;
+use crate::dns::place::{CODES, NO_ZONE, ReplyPlace, TYPES};
 use crate::exposition::{Collect, Exposition};
 use crate::snapshot::Snapshot;
 use crate::wire::Rcode;
@@ -14,7 +14,7 @@ use crate::zone::directory::LASTING_NUMBERS;
 /// Label of zones without a number that lasts.
 const OTHER: &str = "other";
 /// Label of replies without a zone, which is CoreDNS's. It cannot be the name of a zone, because it has no dot at its end.
-const NO_ZONE: &str = "dropped";
+const DROPPED: &str = "dropped";
 
 /// Source of the metrics of queries and replies.
 ///
@@ -44,8 +44,9 @@ impl DnsCollector {
 
     fn zones(&self) -> BTreeMap<usize, String> {
         let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
-        for zone in self.snapshot.view().zones().filter(|zone| zone.number() < LASTING_NUMBERS) {
-            zones.entry(zone.number() as usize).or_insert_with(|| zone.apex.to_string());
+        let view = self.snapshot.view();
+        for zone in view.zones().filter(|zone| zone.lasting_number() < LASTING_NUMBERS) {
+            zones.entry(zone.lasting_number().into()).or_insert_with(|| zone.apex.to_string());
         }
         zones.clone()
     }
@@ -139,7 +140,8 @@ impl Scrape {
 
     fn by_zone(&self, out: &mut Exposition) {
         let (mut types, mut codes) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
-        for (zone, rtype, code, count) in self.shapes.iter().flat_map(|(_, shapes)| shapes.replies()) {
+        for (place, count) in self.shapes.iter().flat_map(|(_, shapes)| shapes.replies()) {
+            let (zone, rtype, code) = ReplyPlace::parts(place);
             *types.entry((self.zone(zone), type_name(rtype))).or_default() += count;
             *codes.entry((self.zone(zone), code_name(code))).or_default() += count;
         }
@@ -160,7 +162,8 @@ impl Scrape {
         let (mut types, mut codes) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
         for (transport, shapes) in &self.shapes {
             let (server, proto) = coredns_labels(*transport);
-            for (zone, rtype, code, count) in shapes.replies() {
+            for (place, count) in shapes.replies() {
+                let (zone, rtype, code) = ReplyPlace::parts(place);
                 let zone = self.zone(zone);
                 *types.entry((server, zone, proto, type_name(rtype))).or_default() += count;
                 *codes.entry((server, zone, code_name(code))).or_default() += count;
@@ -206,11 +209,11 @@ impl Scrape {
         }
     }
 
-    /// Label of the zone at this place.
-    fn zone(&self, place: usize) -> &str {
-        match self.zones.get(&place) {
+    /// Label of the zone with this number, or of what is behind the zones.
+    fn zone(&self, number: usize) -> &str {
+        match self.zones.get(&number) {
             Some(name) => name,
-            None if place == ZonePlace::NONE.index() => NO_ZONE,
+            None if number == NO_ZONE => DROPPED,
             None => OTHER,
         }
     }

@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::super::reply::{Reply, UDP_OCTETS_MAX, ZonePlace};
-use crate::zone::RecordType;
+use super::super::place::ReplyPlace;
+use super::super::reply::{Reply, UDP_OCTETS_MAX};
 
 /// Upper bounds of lengths in bytes, which are those of CoreDNS.
 pub(super) const SIZE_BOUNDS: [u16; 13] =
@@ -15,40 +15,6 @@ pub(super) const SIZE_BOUNDS: [u16; 13] =
 /// Upper bounds of times in microseconds.
 pub(super) const TIME_BOUNDS_US: [u64; 12] =
     [5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000];
-/// Record types with a count of their own.
-pub(super) const TYPES: [(RecordType, &str); 12] = [
-    (RecordType::A, "A"),
-    (RecordType::AAAA, "AAAA"),
-    (RecordType::SRV, "SRV"),
-    (RecordType::CNAME, "CNAME"),
-    (RecordType::SOA, "SOA"),
-    (RecordType::NS, "NS"),
-    (RecordType::PTR, "PTR"),
-    (RecordType::TXT, "TXT"),
-    (RecordType::MX, "MX"),
-    (RecordType::HTTPS, "HTTPS"),
-    (RecordType::IXFR, "IXFR"),
-    (RecordType::ANY, "ANY"),
-];
-
-/// Response codes with a count of their own for each zone and type, from NOERROR to REFUSED.
-pub(super) const CODES: usize = 6;
-/// Places of one zone: one for each type and one for all others, and in each of them one for each response code and one for
-/// all others.
-const ZONE_PLACES: usize = (TYPES.len() + 1) * (CODES + 1);
-const PLACES: usize = ZonePlace::COUNT * ZONE_PLACES;
-
-/// Place in [`TYPES`] of each type below 256, or behind its end.
-const TYPE_PLACES: [u8; 256] = {
-    let mut places = [TYPES.len() as u8; 256];
-    let mut at = 0;
-    while at < TYPES.len() {
-        places[TYPES[at].0.0 as usize] = at as u8;
-        at += 1;
-    }
-    places
-};
-
 /// Place in [`SIZE_BOUNDS`] of each length that a reply over UDP has.
 const SIZE_PLACES: [u8; UDP_OCTETS_MAX as usize + 1] = {
     let mut places = [0; UDP_OCTETS_MAX as usize + 1];
@@ -78,7 +44,7 @@ pub(super) struct Shapes {
 impl Default for Shapes {
     fn default() -> Shapes {
         let (sizes, times) = ([0; SIZE_BOUNDS.len() + 1], [0; TIME_BOUNDS_US.len() + 1]);
-        Shapes { sizes, replies: [0; PLACES].into(), times, bytes: 0, nanoseconds: 0 }
+        Shapes { sizes, replies: [0; ReplyPlace::COUNT].into(), times, bytes: 0, nanoseconds: 0 }
     }
 }
 
@@ -86,7 +52,7 @@ impl Default for Shapes {
 #[derive(Debug)]
 pub(super) struct SharedShapes {
     sizes: [AtomicU64; SIZE_BOUNDS.len() + 1],
-    replies: [AtomicU64; PLACES],
+    replies: [AtomicU64; ReplyPlace::COUNT],
     times: [AtomicU64; TIME_BOUNDS_US.len() + 1],
     bytes: AtomicU64,
     nanoseconds: AtomicU64,
@@ -96,7 +62,7 @@ impl Default for SharedShapes {
     fn default() -> SharedShapes {
         SharedShapes {
             sizes: Default::default(),
-            replies: [const { AtomicU64::new(0) }; PLACES],
+            replies: [const { AtomicU64::new(0) }; ReplyPlace::COUNT],
             times: Default::default(),
             bytes: AtomicU64::new(0),
             nanoseconds: AtomicU64::new(0),
@@ -117,10 +83,7 @@ impl SharedShapes {
             Some(place) => usize::from(*place),
             None => SIZE_BOUNDS.partition_point(|bound| usize::from(*bound) < reply.len),
         };
-        let rtype = TYPE_PLACES.get(usize::from(reply.rtype.0)).copied().unwrap_or(TYPES.len() as u8);
-        let code = usize::from(reply.code.0).min(CODES);
-        let place = reply.zone.index() * ZONE_PLACES + usize::from(rtype) * (CODES + 1) + code;
-        if let (Some(size), Some(replies)) = (self.sizes.get(size), self.replies.get(place)) {
+        if let (Some(size), Some(replies)) = (self.sizes.get(size), self.replies.get(reply.place.index())) {
             add(size, 1);
             add(replies, 1);
         }
@@ -172,14 +135,9 @@ impl Shapes {
         self.times.split_last().map_or((&[], 0), |(larger, counts)| (counts, *larger))
     }
 
-    /// Numbers of replies that are not 0: the index of the zone's place, the place in [`TYPES`] or behind its end, the
-    /// response code or [`CODES`] for all others, and the number.
-    pub(super) fn replies(&self) -> impl Iterator<Item = (usize, usize, usize, u64)> {
-        let places = self.replies.iter().enumerate().filter(|(_, count)| **count > 0);
-        places.map(|(place, count)| {
-            let in_zone = place % ZONE_PLACES;
-            (place / ZONE_PLACES, in_zone / (CODES + 1), in_zone % (CODES + 1), *count)
-        })
+    /// Numbers of replies that are not 0, by their index among the [`ReplyPlace`]s.
+    pub(super) fn replies(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.replies.iter().copied().enumerate().filter(|(_, count)| *count > 0)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -195,56 +153,23 @@ impl Shapes {
 mod tests {
     use super::*;
     use crate::wire::Rcode;
+    use crate::zone::RecordType;
 
     #[test]
-    fn replies_are_counted_by_length_type_and_time() {
+    fn replies_are_counted_by_length_place_and_time() {
         let shared = SharedShapes::default();
-        for (len, rtype) in [
-            (0, RecordType(0)),
-            (100, RecordType::A),
-            (101, RecordType::SRV),
-            (511, RecordType::A),
-            (512, RecordType::ANY),
-            (1_232, RecordType(255)),
-            (64_000, RecordType(65_280)),
-            (65_535, RecordType(3)),
-        ] {
-            let (code, zone) = (Rcode::NOERROR, ZonePlace::of(3));
-            shared.record(&Reply { len, code, rtype, zone, is_truncated: false, has_good_cookie: false });
+        let (code, place) = (Rcode::NOERROR, ReplyPlace::of(Some(3), RecordType::A, Rcode::NOERROR));
+        for len in [0, 100, 101, 511, 512, 1_232, 64_000, 65_535] {
+            shared.record(&Reply { len, code, place, is_truncated: false, has_good_cookie: false });
         }
-        for (zone, code) in [(ZonePlace::of(99), 3), (ZonePlace::of(100), 5), (ZonePlace::of(7_000), 23)] {
-            let (code, rtype) = (Rcode(code), RecordType::A);
-            shared.record(&Reply { len: 1, code, rtype, zone, is_truncated: false, has_good_cookie: false });
-        }
-        let refused = Reply {
-            len: 1,
-            code: Rcode(5),
-            rtype: RecordType::A,
-            zone: ZonePlace::NONE,
-            is_truncated: false,
-            has_good_cookie: false,
-        };
-        shared.record(&refused);
         shared.time(3, Duration::from_micros(5));
         shared.time(2, Duration::from_secs(1));
         let mut shapes = shared.load();
         shapes.add(&shared.load());
-        assert_eq!(shapes.sizes(), (&[12, 2, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0, 2][..], 2));
+        assert_eq!(shapes.sizes(), (&[4, 2, 0, 0, 2, 2, 2, 0, 0, 0, 0, 0, 2][..], 2));
         assert_eq!(shapes.times(), (&[6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], 4));
-        assert_eq!(
-            shapes.replies().collect::<Vec<_>>(),
-            [
-                (3, 0, 0, 4),
-                (3, 2, 0, 2),
-                (3, 11, 0, 4),
-                (3, 12, 0, 6),
-                (99, 0, 3, 2),
-                (100, 0, 5, 2),
-                (100, 0, CODES, 2),
-                (101, 0, 5, 2)
-            ]
-        );
-        assert_eq!(shapes.bytes(), 2 * (4 + 100 + 101 + 511 + 512 + 1_232 + 64_000 + 65_535));
+        assert_eq!(shapes.replies().collect::<Vec<_>>(), [(place.index(), 16)]);
+        assert_eq!(shapes.bytes(), 2 * (100 + 101 + 511 + 512 + 1_232 + 64_000 + 65_535));
         assert!((shapes.seconds() - 4.000_03).abs() < 1e-9);
     }
 }

@@ -73,7 +73,9 @@ pub(super) fn answer_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::reply::{Reply, ZonePlace};
+    use crate::dns::{place::ReplyPlace, reply::Reply};
+    use crate::wire::Rcode;
+    use crate::zone::RecordType;
 
     /// Reports a transfer for `d` and no reply for `x`. The reply to any other query has 1,000 times the value of the
     /// query's first byte as its length, at most 65,535.
@@ -86,9 +88,8 @@ mod tests {
                 out[..len].fill(query[0]);
                 Verdict::Reply(Reply {
                     len,
-                    code: crate::wire::Rcode::NOERROR,
-                    rtype: crate::zone::RecordType::A,
-                    zone: ZonePlace::NONE,
+                    code: Rcode::NOERROR,
+                    place: ReplyPlace::of(None, RecordType::A, Rcode::NOERROR),
                     is_truncated: false,
                     has_good_cookie: false,
                 })

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::rrsets::Rrsets;
-use super::{LogCell, NO_FAST_PATH, Node, NodeName, WILDCARD_LABEL, label_count};
+use super::{LogCell, NO_FAST_PATH, Node, NodeName, WILDCARD_LABEL, label_count, lasting};
 use crate::zone::{Name, NameRef, Rrset, query_name::name_hash};
 
 /// A name whose names below have not all been seen yet.
@@ -37,6 +37,7 @@ pub(super) fn nodes<'a>(
     each_name(apex, owners, |name| {
         let lower = name.name.as_wire().to_ascii_lowercase();
         let mut node = Node {
+            lasting_zone: lasting(zone),
             name: NodeName::new(&lower),
             zone,
             apex_labels,

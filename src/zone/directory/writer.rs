@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 
 use super::{
     Directory, LASTING_NUMBERS, LEAVES_PER_CHUNK, LogCell, NO_FAST_PATH, Node, NodeName, Rrsets,
-    WILDCARD_LABEL, Zone, label_count, log::LogWriter, whole_zone,
+    WILDCARD_LABEL, Zone, label_count, lasting, log::LogWriter, whole_zone,
 };
 use crate::zone::{Leaf, Name, NameRef, Negative, QueryName, RecordType, Rrset, query_name::name_hash};
 
@@ -117,7 +117,7 @@ impl DirectoryWriter {
         // Every node has all its ancestors up to the apex, so without the apex no node has the number any more.
         let is_gone =
             self.directory.nodes.get(name_hash(apex.as_wire()), |node| node.zone == zone.number).is_none();
-        if is_gone && zone.number >= LASTING_NUMBERS {
+        if is_gone && zone.number >= LASTING_NUMBERS.into() {
             self.free_numbers.push(zone.number);
         }
         self.update_derived();
@@ -233,6 +233,7 @@ impl DirectoryWriter {
                     });
                 }
                 Node {
+                    lasting_zone: lasting(zone),
                     name: NodeName::new(name),
                     zone,
                     apex_labels: label_count(apex),

@@ -28,7 +28,7 @@ use crate::registry::{
 
 pub use metrics::CheckMetrics;
 use probe::Prober;
-use target::Target;
+use target::{Target, Watched};
 
 /// Largest number of checks that run at a time.
 pub const RUNNING_MAX: usize = 512;
@@ -43,6 +43,8 @@ const COLLECT_MS: u64 = 100;
 const SOON_MS: u64 = 1_000;
 /// Checks that are put off before other tasks have their turn.
 const PUT_OFF_MAX: usize = 256;
+/// Failures to store a result after which the time until the next attempt does not grow any more.
+const FAILURES_MAX: u32 = 6;
 /// Services that are read before other tasks have their turn.
 const READ_MAX: usize = 64;
 /// Results that are withdrawn at a time.
@@ -72,6 +74,8 @@ struct Checked {
     target: Arc<Target>,
     passed: bool,
     row: u8,
+    /// Number of the operation that registered the instance.
+    operation: u64,
     /// Start of the first check of the row.
     row_started: Instant,
     /// Time of the next check; `None` while one runs, or its result is stored.
@@ -129,9 +133,9 @@ impl Checks {
         let mut running = JoinSet::new();
         let all: HashSet<ServiceId> =
             self.registry.state().services_after(None).map(|(_, found)| found.service.id.clone()).collect();
-        // The checks of a start are spread over a whole interval.
+        // The checks of a start are spread over a whole interval, except for instances that are UNKNOWN until the first one.
         self.read(&all, self.settings.interval, &mut schedule, &mut stale).await;
-        let mut is_storing = true;
+        let mut failures = 0;
         let mut collected = Instant::now();
         let mut paused = Instant::now();
         loop {
@@ -149,15 +153,16 @@ impl Checks {
                         self.conclude(number, started, result, &mut schedule, &mut running);
                     }
                     Ok(Finished::Stored(number, Ok(()))) => {
-                        is_storing = true;
+                        failures = 0;
                         schedule.set_due(number, self.next_check(Instant::now()));
                     }
                     Ok(Finished::Stored(number, Err(error))) => {
-                        if is_storing {
+                        if failures == 0 {
                             tracing::warn!(%error, "results of health checks could not be stored, and will be later");
                         }
-                        is_storing = false;
-                        schedule.set_due(number, Instant::now() + self.soon());
+                        failures = (failures + 1).min(FAILURES_MAX);
+                        let wait = (self.soon() * (1 << failures)).min(self.settings.interval);
+                        schedule.set_due(number, Instant::now() + wait.mul_f64(0.5 + fastrand::f64() * 0.5));
                     }
                     Ok(Finished::Withdrawn(service, result)) => {
                         stale.is_running = false;
@@ -180,7 +185,8 @@ impl Checks {
         }
     }
 
-    /// Compares what is checked of these services with the registry. New instances are checked within `first`.
+    /// Compares what is checked of these services with the registry. New instances are checked within `first`, and those that
+    /// have no result yet soon.
     async fn read(
         &self,
         services: &HashSet<ServiceId>,
@@ -194,7 +200,7 @@ impl Checks {
                 yield_now().await;
             }
             let targets = target::of_service(&state, id, &self.registry.settings().health);
-            schedule.update(id, &targets, first);
+            schedule.update(id, &targets, first, self.soon());
             if stale_results(&state, id, &targets).next().is_some() {
                 stale.services.insert(id.clone());
             }
@@ -313,13 +319,25 @@ impl Checks {
 }
 
 impl Schedule {
-    /// Replaces the targets of a service. New ones are checked within `first`.
-    fn update(&mut self, service: &ServiceId, targets: &HashMap<&str, Target>, first: Duration) {
+    /// Replaces the targets of a service. New ones are checked within `first`, and `soon` if their instance waits for a result.
+    fn update(
+        &mut self,
+        service: &ServiceId,
+        targets: &HashMap<&str, Watched>,
+        first: Duration,
+        soon: Duration,
+    ) {
         if targets.is_empty() && !self.numbers.contains_key(service) {
             return;
         }
         let numbers = self.numbers.entry(service.clone()).or_default();
-        let is_same = |checked: &Checked| targets.get(&*checked.instance) == Some(&*checked.target);
+        // One that was registered again and lost its result begins anew.
+        let is_same = |checked: &Checked| {
+            targets.get(&*checked.instance).is_some_and(|watched| {
+                watched.target == checked.target
+                    && (!watched.awaits_check || watched.operation == checked.operation)
+            })
+        };
         numbers.retain(|_, number| {
             let is_kept = self.checked.get(number).is_some_and(is_same);
             if !is_kept && let Some(due) = self.checked.remove(number).and_then(|checked| checked.due) {
@@ -327,20 +345,22 @@ impl Schedule {
             }
             is_kept
         });
-        for (instance, target) in targets {
+        for (instance, watched) in targets {
             if numbers.contains_key(*instance) {
                 continue;
             }
             self.last += 1;
             let instance: Box<str> = (*instance).into();
+            let first = if watched.awaits_check { first.min(soon) } else { first };
             let due = Instant::now() + first.mul_f64(fastrand::f64());
             numbers.insert(instance.clone(), self.last);
             let checked = Checked {
                 service: service.clone(),
                 instance,
-                target: Arc::new(target.clone()),
+                target: watched.target.clone(),
                 passed: true,
                 row: 0,
+                operation: watched.operation,
                 row_started: due,
                 due: Some(due),
             };
@@ -401,7 +421,7 @@ async fn next_changes(changes: &Subscription, after: Instant) -> HashSet<Service
 fn stale_results<'s>(
     state: &'s State,
     service: &'s ServiceId,
-    targets: &'s HashMap<&'s str, Target>,
+    targets: &'s HashMap<&'s str, Watched>,
 ) -> impl Iterator<Item = String> + 's {
     let found = state.service(service.as_str()).ok();
     // Most services have no signals. Then the number of their instances does not matter.
@@ -448,9 +468,24 @@ mod tests {
     use super::*;
     use crate::model::service::HealthCheckType;
 
-    fn target() -> Target {
+    fn watched(operation: u64, awaits_check: bool) -> Watched {
         let address = SocketAddr::from(([10, 0, 0, 1], 80));
-        Target { address, kind: HealthCheckType::Tcp, path: "/".into(), host: "web.example".into() }
+        let target =
+            Target { address, kind: HealthCheckType::Tcp, path: "/".into(), host: "web.test".into() };
+        Watched { target: target.into(), operation, awaits_check }
+    }
+
+    #[test]
+    fn an_instance_that_lost_its_result_begins_anew() {
+        let (mut schedule, service) = (Schedule::default(), ServiceId::from("srv-1"));
+        let mut number = |watched: Watched| {
+            schedule.update(&service, &HashMap::from([("a", watched)]), Duration::ZERO, Duration::ZERO);
+            schedule.numbers[&service]["a"]
+        };
+        assert_eq!(number(watched(1, true)), 1);
+        assert_eq!(number(watched(1, true)), 1);
+        assert_eq!(number(watched(2, false)), 1, "it keeps its result when it is registered again");
+        assert_eq!(number(watched(3, true)), 2);
     }
 
     #[test]
@@ -458,9 +493,9 @@ mod tests {
         let mut schedule = Schedule::default();
         let (large, small) = (ServiceId::from("srv-1"), ServiceId::from("srv-2"));
         let ids: Vec<String> = (0..300).map(|number| number.to_string()).collect();
-        let targets = |ids: &'static str| HashMap::from([(ids, target())]);
-        schedule.update(&large, &ids.iter().map(|id| (id.as_str(), target())).collect(), Duration::ZERO);
-        schedule.update(&small, &targets("a"), Duration::ZERO);
+        let many = ids.iter().map(|id| (id.as_str(), watched(1, true))).collect();
+        schedule.update(&large, &many, Duration::ZERO, Duration::ZERO);
+        schedule.update(&small, &HashMap::from([("a", watched(1, true))]), Duration::ZERO, Duration::ZERO);
         let now = Instant::now();
         let mut taken = HashMap::<ServiceId, usize>::new();
         // Each attempt puts off a limited number of checks.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::model::ServiceId;
 use crate::model::service::HealthCheckType;
@@ -17,12 +18,21 @@ pub(super) struct Target {
     pub(super) host: String,
 }
 
-/// The targets of a service's instances, by their ids.
+/// An instance that is checked, with the number of the operation that registered it. `awaits_check` is true if no result decides
+/// its status yet.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) target: Arc<Target>,
+    pub(super) operation: u64,
+    pub(super) awaits_check: bool,
+}
+
+/// The instances of a service that are checked, by their ids.
 pub(super) fn of_service<'s>(
     state: &'s State,
     service: &ServiceId,
     settings: &HealthSettings,
-) -> HashMap<&'s str, Target> {
+) -> HashMap<&'s str, Watched> {
     let mut targets = HashMap::new();
     let Ok(found) = state.service(service.as_str()) else { return targets };
     let health = settings.of(found);
@@ -33,8 +43,9 @@ pub(super) fn of_service<'s>(
     for instance in found.instances() {
         let Some(address) = health.checked_endpoint(instance) else { continue };
         let host = host.clone().unwrap_or_else(|| address.to_string());
-        let target = Target { address, kind: check.check_type, path: path.clone(), host };
-        targets.insert(instance.id(), target);
+        let target = Target { address, kind: check.check_type, path: path.clone(), host }.into();
+        let (operation, awaits_check) = (instance.operation(), health.awaits_check(instance));
+        targets.insert(instance.id(), Watched { target, operation, awaits_check });
     }
     targets
 }

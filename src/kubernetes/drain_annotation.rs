@@ -34,6 +34,8 @@ use crate::registry::{self, Hold, OtherServers, Registry, ServiceState, Subscrip
 const LOOK_MS: u64 = 1_000;
 /// Time after which the other servers are asked again about a pod whose time is written, in milliseconds.
 const ASK_AGAIN_MS: u64 = 10_000;
+/// Time after which a pod is looked at again whose time could not be found out or written, in milliseconds.
+const RETRY_MS: u64 = 5_000;
 /// Pods that are looked at in one interval, and of them at a time.
 const LOOKED_AT_MAX: usize = 1_000;
 const AT_A_TIME_MAX: usize = 16;
@@ -137,12 +139,18 @@ impl<'d> Annotator<'d> {
         let is_due = |pod: &&LeftPod| {
             self.seen.get(&pod.name).is_none_or(|seen| seen.uid != pod.uid || seen.next <= now)
         };
-        let due: Vec<LeftPod> = left.values().filter(is_due).take(LOOKED_AT_MAX).cloned().collect();
+        let mut due: Vec<LeftPod> = left.values().filter(is_due).cloned().collect();
+        due.sort_by_key(|pod| self.seen.get(&pod.name).map(|seen| seen.next));
+        due.truncate(LOOKED_AT_MAX);
         let settings = self.settings;
+        let there = settings.pod_table.drained_at();
         let seen = &self.seen;
         let looks = due.into_iter().map(|pod| {
-            let written_ms = seen.get(&pod.name).filter(|seen| seen.uid == pod.uid);
-            let written_ms = written_ms.and_then(|seen| seen.written_ms);
+            let written_ms = match seen.get(&pod.name).filter(|seen| seen.uid == pod.uid) {
+                Some(seen) => seen.written_ms,
+                // Another leader may have written it.
+                None => there.get(&pod.name).filter(|(uid, _)| *uid == pod.uid).and_then(|(_, at)| at.at_ms),
+            };
             async move {
                 let result = settings.look_at(&pod, written_ms).await;
                 (pod, result)
@@ -154,17 +162,17 @@ impl<'d> Annotator<'d> {
                 Ok((written_ms, wait_ms)) => (written_ms, wait_ms),
                 Err(why) => {
                     self.report(&why);
-                    (None, LOOK_MS)
+                    (None, RETRY_MS)
                 }
             };
             let next = now + Duration::from_millis(wait_ms);
             self.seen.insert(pod.name, Seen { uid: pod.uid, written_ms, next });
         }
-        for (name, uid) in settings.pod_table.annotated().into_iter().take(LOOKED_AT_MAX) {
-            if !left.contains_key(&name)
-                && let Err(why) = settings.write(&name, uid, None).await
-            {
+        let returned = there.into_iter().filter(|(name, (_, at))| !at.is_deleted && !left.contains_key(name));
+        for (name, (uid, _)) in returned.take(LOOKED_AT_MAX) {
+            if let Err(why) = settings.write(&name, uid, None).await {
                 self.report(&why);
+                return;
             }
         }
     }
@@ -172,7 +180,15 @@ impl<'d> Annotator<'d> {
     /// The pods that have left, by name.
     fn left(&self) -> BTreeMap<Arc<str>, LeftPod> {
         let mut left = BTreeMap::<Arc<str>, LeftPod>::new();
-        for pod in self.away.values().flatten().cloned().chain(terminating(&self.settings.pod_table)) {
+        let table = &self.settings.pod_table;
+        // A pod that is away in one of its services is held, or even answered, in the others.
+        let away = self.away.values().flatten().map(|pod| {
+            let id = pod.instances.first().map(|(_, id)| id.clone()).unwrap_or_default();
+            let mut instances = pod.instances.clone();
+            instances.extend(table.services_of(&pod.name).into_iter().map(|service| (service, id.clone())));
+            LeftPod { instances, ..pod.clone() }
+        });
+        for pod in away.chain(terminating(table)) {
             match left.get_mut(&pod.name).filter(|other| other.uid == pod.uid) {
                 Some(other) => other.instances.extend(pod.instances),
                 None => drop(left.insert(pod.name.clone(), pod)),
@@ -201,7 +217,7 @@ impl DrainAnnotation {
             match self.registry.others_hold(self.others.as_deref(), service.as_str(), instance).await {
                 // Last, because it may change meanwhile.
                 Ok(others) => hold = hold.and(others.and(self.registry.hold(service, instance))),
-                Err(_) => return Ok((written_ms, LOOK_MS)),
+                Err(_) => return Ok((written_ms, RETRY_MS)),
             }
         }
         let wanted_ms = match hold {

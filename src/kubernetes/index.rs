@@ -146,7 +146,7 @@ impl Index {
             own_addresses,
             registrations,
             placement,
-            is_annotated,
+            drained_at,
             mut terminating,
             problems,
             mut contradictions,
@@ -217,7 +217,8 @@ impl Index {
             }
             table.set_placement(uid, &placement, instances.iter().map(|(service, _)| service));
             table.set_terminating(&name, terminating);
-            table.set_annotated(&name, uid, is_annotated);
+            let services = instances.iter().map(|(service, _)| service);
+            table.set_drained_at(&name, uid, drained_at, services);
         }
         self.claims.change(&name, created_s, before, &instances, version);
         self.set_contradictions(&name, &contradictions);
@@ -342,7 +343,7 @@ impl Index {
             table.set_terminating(name, Vec::new());
         }
         if let Some(table) = &self.table {
-            table.set_annotated(name, uid, false);
+            table.set_drained_at(name, uid, None, [].into_iter());
         }
         self.malformed -= usize::from(std::mem::take(&mut entry.is_malformed));
         let (instances, created_s) = (std::mem::take(&mut entry.instances), entry.created_s);

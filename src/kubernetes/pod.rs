@@ -32,8 +32,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 
-use crate::model::{Attributes, PodDetails, Readiness, ServiceId, Uid};
+use crate::model::{Attributes, EpochMs, PodDetails, Readiness, ServiceId, Uid};
 use crate::registry::health::HealthOf;
 
 use endpoint::terminating_endpoints;
@@ -80,12 +81,21 @@ pub struct ParsedPod {
     pub own_addresses: Vec<IpAddr>,
     pub registrations: Vec<Registration>,
     pub placement: Placement,
-    /// True if the pod has the annotation [`DRAINED_AT`], and is not being deleted.
-    pub is_annotated: bool,
+    /// Annotation [`DRAINED_AT`] of the pod.
+    pub drained_at: Option<DrainedAt>,
     /// Endpoints of a pod that terminates and has not ended. Such a pod has no registrations.
     pub terminating: Vec<TerminatingEndpoint>,
     pub problems: Vec<String>,
     pub contradictions: Vec<(ServiceId, String)>,
+}
+
+/// Annotation of a pod with the time from which nobody holds it, `None` if that cannot be read; and whether the pod is being
+/// deleted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the type's document explains the fields")]
+pub struct DrainedAt {
+    pub at_ms: Option<EpochMs>,
+    pub is_deleted: bool,
 }
 
 /// Readiness that one version of a pod shows, with the time at which it began. `was_ready` is true if it is ready or was
@@ -171,7 +181,10 @@ impl ParsedPod {
             own_addresses: if is_host_network { Vec::new() } else { addresses },
             registrations,
             placement,
-            is_annotated: meta.deletion_timestamp.is_none() && pod.annotation(DRAINED_AT).is_some(),
+            drained_at: pod.annotation(DRAINED_AT).map(|text| DrainedAt {
+                at_ms: text.parse().ok().map(|time: Timestamp| time.as_millisecond()),
+                is_deleted: meta.deletion_timestamp.is_some(),
+            }),
             terminating,
             problems,
             contradictions,

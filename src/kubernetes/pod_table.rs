@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::pod::{Placement, TerminatingEndpoint};
+use super::pod::{DrainedAt, Placement, TerminatingEndpoint};
 use crate::model::{ServiceId, Uid};
 
 /// Limit of the changed services that are kept by id. With more, all services count as changed.
@@ -42,7 +42,8 @@ struct Rows {
     distinct: HashSet<Arc<Placement>>,
     terminating: HashMap<Arc<str>, Box<[TerminatingEndpoint]>>,
     pods_of_service: HashMap<ServiceId, BTreeSet<Arc<str>>>,
-    annotated: HashMap<Arc<str>, Uid>,
+    drained_at: HashMap<Arc<str>, (Uid, DrainedAt)>,
+    services_of_pod: HashMap<Arc<str>, Box<[ServiceId]>>,
     changed: ChangedServices,
 }
 
@@ -87,19 +88,34 @@ impl PodTable {
         self.notify_if_changed(&rows);
     }
 
-    /// Sets whether a pod that is not being deleted has the annotation about its drain.
-    pub(super) fn set_annotated(&self, pod: &Arc<str>, uid: Uid, is_annotated: bool) {
+    /// Sets the annotation about the drain of a pod, and the services of which it is an instance.
+    pub(super) fn set_drained_at<'s>(
+        &self,
+        pod: &Arc<str>,
+        uid: Uid,
+        drained_at: Option<DrainedAt>,
+        services: impl ExactSizeIterator<Item = &'s ServiceId>,
+    ) {
         let mut rows = self.lock();
-        if is_annotated {
-            rows.annotated.insert(pod.clone(), uid);
+        match drained_at {
+            Some(drained_at) => drop(rows.drained_at.insert(pod.clone(), (uid, drained_at))),
+            None => drop(rows.drained_at.remove(pod)),
+        }
+        if services.len() > 1 {
+            rows.services_of_pod.insert(pod.clone(), services.cloned().collect());
         } else {
-            rows.annotated.remove(pod);
+            rows.services_of_pod.remove(pod);
         }
     }
 
-    /// Names and uids of the pods that have the annotation and are not being deleted.
-    pub(super) fn annotated(&self) -> Vec<(Arc<str>, Uid)> {
-        self.lock().annotated.iter().map(|(pod, uid)| (pod.clone(), *uid)).collect()
+    /// The pods that have the annotation, by name.
+    pub(super) fn drained_at(&self) -> HashMap<Arc<str>, (Uid, DrainedAt)> {
+        self.lock().drained_at.clone()
+    }
+
+    /// The services of which a pod is an instance, if they are several.
+    pub(super) fn services_of(&self, pod: &str) -> Vec<ServiceId> {
+        self.lock().services_of_pod.get(pod).map(|services| services.to_vec()).unwrap_or_default()
     }
 
     /// Removes a pod that is gone.
@@ -107,7 +123,8 @@ impl PodTable {
         let mut rows = self.lock();
         rows.remove_placement(uid);
         rows.remove_terminating(pod);
-        rows.annotated.remove(pod);
+        rows.drained_at.remove(pod);
+        rows.services_of_pod.remove(pod);
         self.notify_if_changed(&rows);
     }
 
@@ -289,12 +306,15 @@ mod tests {
     fn pods_are_annotated_until_they_are_not_or_are_gone() {
         let table = PodTable::default();
         let [one, two] = ["default/one", "default/two"].map(Arc::<str>::from);
-        table.set_annotated(&one, Uid::of("1"), true);
-        table.set_annotated(&two, Uid::of("2"), true);
-        table.set_annotated(&one, Uid::of("1"), false);
-        assert_eq!(table.annotated(), [(two.clone(), Uid::of("2"))]);
+        let services = [ServiceId::from("srv-a"), ServiceId::from("srv-b")];
+        let drained_at = DrainedAt { at_ms: Some(1_000), is_deleted: false };
+        table.set_drained_at(&one, Uid::of("1"), Some(drained_at), services[..1].iter());
+        table.set_drained_at(&two, Uid::of("2"), Some(drained_at), services.iter());
+        table.set_drained_at(&one, Uid::of("1"), None, services[..1].iter());
+        assert_eq!(table.drained_at(), HashMap::from([(two.clone(), (Uid::of("2"), drained_at))]));
+        assert_eq!((table.services_of(&one), table.services_of(&two)), (Vec::new(), services.to_vec()));
         table.remove(&two, Uid::of("2"));
-        assert_eq!(table.annotated(), []);
+        assert!(table.drained_at().is_empty() && table.services_of(&two).is_empty());
     }
 
     #[test]

@@ -108,7 +108,7 @@ mod tests {
 
     #[derive(Default)]
     struct Published {
-        services: HashMap<ServiceId, (Option<String>, usize)>,
+        services: HashMap<ServiceId, (Option<String>, usize, bool)>,
         parts: usize,
     }
 
@@ -129,8 +129,8 @@ mod tests {
         }
     }
 
-    fn shown(state: &ServiceState) -> (Option<String>, usize) {
-        (state.service.description.clone(), state.instances().len())
+    fn shown(state: &ServiceState) -> (Option<String>, usize, bool) {
+        (state.service.description.clone(), state.instances().len(), state.is_private())
     }
 
     fn namespace(identity: &Identity) -> Namespace {

@@ -523,21 +523,27 @@ impl State {
             service: service.clone(),
             instances: Vec::new(),
             revision,
-            is_private: false,
+            is_private: self.is_private(&service.namespace_id),
             is_settling: false,
             detailed: 0,
         };
         self.services.insert(service.id.clone(), Arc::new(state));
     }
 
+    fn is_private(&self, namespace: &NamespaceId) -> bool {
+        let found = self.namespaces.get(namespace);
+        found.is_some_and(|found| matches!(found.namespace.kind, NamespaceKind::DnsPrivate { .. }))
+    }
+
     fn index_service(&mut self, service: &Service) {
         let id = &service.id;
+        // A store may have loaded the namespace after the service.
+        let is_private = self.is_private(&service.namespace_id);
+        if let Some(state) = self.services.get_mut(id).filter(|state| state.is_private != is_private) {
+            Arc::make_mut(state).is_private = is_private;
+        }
         if let Some(namespace) = self.namespaces.get_mut(&service.namespace_id) {
-            let is_private = matches!(namespace.namespace.kind, NamespaceKind::DnsPrivate { .. });
             Arc::make_mut(namespace).services.insert(service.sequence, id.clone());
-            if let Some(state) = self.services.get_mut(id).filter(|_| is_private) {
-                Arc::make_mut(state).is_private = true;
-            }
         }
         self.service_order.insert(service.sequence, id.clone());
         self.names.insert((service.namespace_id.clone(), service.name.as_str().into()), id.clone());

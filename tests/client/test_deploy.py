@@ -53,6 +53,7 @@ MODES = {
     "embedded": {"store": "embedded", "replicas": 1, "mirrorEndpoints": False, "persistence": {"size": "2Gi", "storageClassName": "fast"}},
     "memory": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}},
     "shadow": {"store": "memory", "replicas": 1, "mirror": False, "coredns": {"mode": "off"}, "shadow": True},
+    "cluster-ips": {"mirror": "clusterip", "drainAnnotation": True},
     "dual-stack": {"ipFamilies": ["IPv4", "IPv6"], "service": {"type": "LoadBalancer"}},
 }
 

@@ -112,6 +112,25 @@ def test_a_pod_without_weight_is_annotated(scene):
     assert scene.annotation(other) is None
 
 
+def test_a_pod_that_another_service_answers_is_not_annotated(scene):
+    server = scene.server()
+    cloudmap = server.cloudmap()
+    both = [scene.service, cloudmap.service(cloudmap.GetService(Id=scene.service)["Service"]["NamespaceId"], "api", A=TTL)]
+    pod = scene.kubelet.create(scene.tasks.pod(*map(scene.tasks.registry, both)))
+    shown, other = scene.task(), scene.task()
+    scene.answered(server, pod, shown, other)
+
+    def keep_out(service):
+        assert server.run("maintenance", "on", kecs.task_id(pod), "--service", service).returncode == 0
+    keep_out(both[0])
+    scene.answered(server, shown, other)
+    scene.delete(shown)
+    scene.annotated(shown)
+    assert scene.annotation(pod) is None, "api still answers with it"
+    keep_out(both[1])
+    scene.annotated(pod)
+
+
 def test_no_pod_is_annotated_by_default(scene):
     server = scene.server(annotation="off")
     pod, other = scene.task(), scene.task()

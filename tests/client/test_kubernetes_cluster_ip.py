@@ -263,3 +263,49 @@ def test_changed_ports_are_reverted(kube_proxy, web, ports):
     assert web.identity() == identity
     for port in (80, 8080):
         kube_proxy.serves(web.address(), port, "one:8080")
+
+
+@pytest.mark.parametrize("port", [{"name": "http", "port": 81}, {"name": "port-80", "port": 80}, {"name": "theirs", "port": 80}],
+                         ids=["moved", "renamed_as_an_own_one", "renamed"])
+def test_the_only_port_is_reverted(web, port):
+    web.has_ports()
+    identity = web.identity()
+    web.kubectl("patch", "--type=merge", "-p", json.dumps({"spec": {"ports": [port]}}))
+    web.has_ports()
+    assert web.identity() == identity
+
+
+def test_a_selector_of_a_user_is_removed(server, web):
+    web.has_ports()
+    identity = web.identity()
+    web.kubectl("patch", "--type=merge", "-p", json.dumps({"spec": {"selector": {"app": "theirs"}}}))
+    eventually(lambda: not web.service()["spec"].get("selector"))
+    assert web.identity() == identity
+
+
+def test_a_service_that_may_not_be_changed_is_left_alone(cluster, server, kube_proxy, web):
+    one, two = kube_proxy.task("one", 8080), kube_proxy.task("two", 9090)
+    web.register(one, 8080)
+    web.has_ports(8080)
+    kube_proxy.serves(web.address(), 8080, "one:8080")
+    identity = web.identity()
+    # It refuses changes as a quota or a policy of the cluster does.
+    hook = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": unique("refuses-services")},
+            "webhooks": [{"name": "away.cloudmap-dns.test", "sideEffects": "None", "failurePolicy": "Fail", "timeoutSeconds": 1,
+                          "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:1/"},
+                          "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": web.namespace}},
+                          "rules": [{"operations": ["UPDATE"], "apiGroups": [""], "apiVersions": ["v1"],
+                                     "resources": ["services"]}]}]}
+    cluster.apply(hook)
+    try:
+        # The API server takes a moment to use it.
+        eventually(lambda: "failed calling webhook" in cluster.kubectl(
+            "-n", web.namespace, "annotate", "--overwrite", "service", NAME, "x=y", check=False).stderr)
+        web.register(two, 9090)
+        server.until_metric("kubernetes_mirror_refused_objects", 1)
+        kube_proxy.serves(web.address(), 80, "one:8080", "two:9090")
+        kube_proxy.serves(web.address(), 8080, "one:8080")
+        assert web.identity() == identity
+    finally:
+        cluster.kubectl("delete", "validatingwebhookconfigurations", hook["metadata"]["name"])

@@ -32,6 +32,7 @@ def private_service(server, **service):
 
 def test_the_webhook_knows_what_another_server_registered_a_moment_ago(replica):
     one, two = replica("--webhook", "on"), replica("--webhook", "on")
+    two.until_metric("kubernetes_watch_stale", 0)
     service, name = private_service(one)
     eventually(lambda: service in [found["Id"] for found in two.cloudmap().ListServices()["Services"]])
     for number, named in enumerate([service, "web", name] * 5):

@@ -42,7 +42,7 @@ fn pod(name: &str, address: &str, readiness: Option<Readiness>, registrations: &
         own_addresses: vec![address.parse().unwrap()],
         registrations: readiness.iter().flat_map(|_| registrations.iter().map(registration)).collect(),
         placement: Placement::default(),
-        is_annotated: false,
+        drained_at: None,
         terminating: Vec::new(),
         problems: Vec::new(),
         contradictions: Vec::new(),

@@ -10,6 +10,8 @@ use crate::kubernetes::follow::ListTracker;
 pub(super) struct ObjectCache {
     objects: HashMap<Key, LiveObject>,
     by_service: HashMap<Box<str>, BTreeSet<Key>>,
+    /// Ports of instances that the Service of each Cloud Map service had last, even if it was deleted since.
+    ports: HashMap<Box<str>, Vec<u16>>,
     lists: HashMap<Kind, ListTracker<Key>>,
 }
 
@@ -39,6 +41,9 @@ impl ObjectCache {
     pub(super) fn upsert(&mut self, key: Key, actual: LiveObject) -> Vec<Box<str>> {
         if let Some(list) = self.lists.get_mut(&key.kind) {
             list.listed(&key);
+        }
+        if let Some(head) = actual.head.as_ref().filter(|head| !head.ports.is_empty()) {
+            self.ports.insert(actual.service.clone(), head.ports.clone());
         }
         match self.objects.get(&key) {
             Some(known) if known.uid == actual.uid && known.version > actual.version => return Vec::new(),
@@ -81,11 +86,18 @@ impl ObjectCache {
         self.objects.len()
     }
 
-    /// Ports of instances that the Service of a Cloud Map service has.
+    pub(super) fn has(&self, key: &Key) -> bool {
+        self.objects.contains_key(key)
+    }
+
+    /// Ports of instances that the Service of a Cloud Map service has, or had last.
     pub(super) fn ports(&self, service: &str) -> &[u16] {
-        let keys = self.by_service.get(service).into_iter().flatten();
-        let mut heads = keys.filter_map(|key| self.objects.get(key)?.head.as_ref());
-        heads.next().map_or(&[], |head| &head.ports)
+        self.ports.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    /// Forgets the ports of a service that does not exist any more.
+    pub(super) fn forget_ports(&mut self, service: &str) {
+        self.ports.remove(service);
     }
 
     /// Writes for one service. New objects are written before anything is deleted, so that no address is missing while
@@ -117,6 +129,12 @@ impl ObjectCache {
             }
         }
         actions
+    }
+
+    /// Removes an object as [`ObjectCache::remove`], unless another one has its name meanwhile.
+    pub(super) fn remove_version(&mut self, key: &Key, uid: &str) -> Option<Box<str>> {
+        self.objects.get(key).filter(|object| object.uid == uid)?;
+        self.remove(key)
     }
 
     /// Removes an object that was deleted or has lost our labels. Returns the service that it was for.

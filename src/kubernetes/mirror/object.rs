@@ -146,21 +146,14 @@ impl Object {
 
     /// Service to apply; `None`, as from the next two functions, if this is an object of another kind.
     pub(super) fn to_service(&self, uid: Option<&str>) -> Option<Service> {
-        let Head { form, ports, .. } = self.head()?;
-        let port = |name: String, port: u16| ServicePort {
-            name: Some(name),
-            port: port.into(),
-            protocol: Some(TCP.into()),
-            ..ServicePort::default()
-        };
-        let own = ports.iter().map(|number| port(own_port_name(*number), *number));
+        let head = self.head()?;
         let mut spec = ServiceSpec {
-            ports: Some(iter::once(port(PORT_NAME.into(), SERVICE_PORT)).chain(own).collect()),
+            ports: Some(head.service_ports().collect()),
             // Only a selector that is applied takes the place of that of others.
             selector: Some(BTreeMap::new()),
             ..ServiceSpec::default()
         };
-        match form {
+        match head.form {
             Some(MirrorForm::Headless) => spec.cluster_ip = Some(HEADLESS.into()),
             // Slices of a family for which there is no cluster IP would have no effect.
             _ => spec.ip_family_policy = Some(DUAL_STACK.into()),
@@ -271,15 +264,44 @@ impl Head {
         head
     }
 
-    /// Numbers of the ports of a Service that this one does not have and that keep it from being applied: server-side apply
-    /// leaves the ports of others, even where a name is then there twice.
-    pub(super) fn ports_in_the_way(&self, spec: &ServiceSpec) -> Vec<i32> {
-        let is_in_the_way = |port: &&ServicePort| match PortKind::of(self.form, port) {
-            PortKind::Base | PortKind::Foreign => false,
-            PortKind::Own(number) => !self.ports.contains(&number),
-            PortKind::Wrong => true,
+    /// Ports that a Service is to have in place of its own, if some of those keep this one from being applied: server-side
+    /// apply leaves the ports of others, even where a name is then there twice. The others remain.
+    pub(super) fn ports_in_place_of(&self, spec: &ServiceSpec) -> Option<Vec<ServicePort>> {
+        let found = spec.ports.as_deref().unwrap_or_default();
+        let is_kept = |port: &&ServicePort| match PortKind::of(self.form, port) {
+            PortKind::Base => true,
+            PortKind::Foreign => !self.takes(port),
+            PortKind::Own(number) => self.ports.contains(&number),
+            PortKind::Wrong => false,
         };
-        spec.ports.iter().flatten().filter(is_in_the_way).map(|port| port.port).collect()
+        let mut ports: Vec<ServicePort> = found.iter().filter(is_kept).cloned().collect();
+        if ports.len() == found.len() {
+            return None;
+        }
+        for wanted in self.service_ports() {
+            if !ports.iter().any(|port| port.name == wanted.name) {
+                ports.push(wanted);
+            }
+        }
+        Some(ports)
+    }
+
+    /// True if one of these ports has the number and protocol of another one.
+    fn takes(&self, other: &ServicePort) -> bool {
+        let is_same = |port: ServicePort| (port.port, &port.protocol) == (other.port, &other.protocol);
+        self.service_ports().any(is_same)
+    }
+
+    /// KECS's port and those of the instances.
+    fn service_ports(&self) -> impl Iterator<Item = ServicePort> {
+        let port = |name: String, port: u16| ServicePort {
+            name: Some(name),
+            port: port.into(),
+            protocol: Some(TCP.into()),
+            ..ServicePort::default()
+        };
+        let own = self.ports.iter().map(move |number| port(own_port_name(*number), *number));
+        iter::once(port(PORT_NAME.into(), SERVICE_PORT)).chain(own)
     }
 }
 
@@ -300,7 +322,7 @@ impl PortKind {
         let is_own_name = name == PORT_NAME || name.starts_with(OWN_PORT_PREFIX);
         if is_tcp && name == PORT_NAME && number == SERVICE_PORT {
             PortKind::Base
-        } else if is_tcp && name == own_port_name(number) {
+        } else if is_tcp && number != SERVICE_PORT && name == own_port_name(number) {
             PortKind::Own(number)
         } else if form == Some(MirrorForm::ClusterIp) && !is_own_name {
             PortKind::Foreign

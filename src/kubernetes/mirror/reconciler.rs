@@ -51,7 +51,7 @@ const STALE_RETRY_MS: u64 = 1_000;
 enum ObjectEvent {
     ListStarted(Kind),
     Present(Key, LiveObject),
-    Deleted(Key),
+    Deleted(Key, String),
     ListCompleted(Kind),
     Failed(Kind, String),
 }
@@ -203,8 +203,8 @@ impl<'m> MirrorReconciler<'m> {
                     self.enqueue(service);
                 }
             }
-            ObjectEvent::Deleted(key) => {
-                if let Some(service) = self.cache.remove(&key) {
+            ObjectEvent::Deleted(key, uid) => {
+                if let Some(service) = self.cache.remove_version(&key, &uid) {
                     self.enqueue(service);
                 }
             }
@@ -316,7 +316,11 @@ impl<'m> MirrorReconciler<'m> {
     /// Writes the differences for the service that waits longest.
     async fn reconcile_next(&mut self) {
         let Some(service) = self.queue.pop() else { return };
-        let actions = self.cache.plan(&service, self.desired_objects(&service));
+        let desired = self.desired_objects(&service);
+        if desired.is_empty() {
+            self.cache.forget_ports(&service);
+        }
+        let actions = self.cache.plan(&service, desired);
         let problems_before = self.problems.remove(&service);
         let lacks_endpoints = self.lacks_endpoints();
         let is_possible = |action: &Action| {
@@ -368,7 +372,7 @@ impl<'m> MirrorReconciler<'m> {
                     }
                 }
             }
-            if key.kind == Kind::Service && matches!(action, Action::Apply(..)) {
+            if key.kind == Kind::Service && matches!(action, Action::Apply(..)) && !self.cache.has(&key) {
                 // Without a Service of ours, its slices and Endpoints would belong to a Service of somebody else, so
                 // they are deleted.
                 let removals = self.cache.plan(&service, Vec::new());
@@ -450,7 +454,9 @@ fn object_events<K: Followed>(
             let actual = live_object(found.meta(), Some(&object), object.service_id());
             Some(ObjectEvent::Present(object.key, actual))
         }
-        Ok(Event::Delete(found)) => Some(ObjectEvent::Deleted(read(&found)?.key)),
+        Ok(Event::Delete(found)) => {
+            Some(ObjectEvent::Deleted(read(&found)?.key, found.meta().uid.clone().unwrap_or_default()))
+        }
     };
     events.filter_map(move |event| std::future::ready(object_event(event))).boxed()
 }

@@ -526,12 +526,21 @@ fn what_others_add_to_a_cluster_ip_remains() {
     }
     // What was added under a name of the mirror, or moved, has to be removed first.
     let spec = service.spec.as_mut().unwrap();
-    assert_eq!(whole.head().unwrap().ports_in_the_way(spec), [0; 0]);
+    let in_place = |head: &Head, spec: &core::ServiceSpec| {
+        let port = |port: &core::ServicePort| format!("{} {}", port.name.clone().unwrap(), port.port);
+        head.ports_in_place_of(spec).map(|ports| ports.iter().map(port).collect::<Vec<_>>().join(", "))
+    };
+    let head = whole.head().unwrap();
+    assert_eq!(in_place(head, spec), None);
     let ports = spec.ports.as_mut().unwrap();
     ports[0].port = 81;
     ports.push(added("port-9090", "TCP", 9090));
-    assert_eq!(whole.head().unwrap().ports_in_the_way(spec), [81, 9090]);
-    assert_eq!(Head::headless().ports_in_the_way(spec), [81, 8080, 9100, 8080, 9090]);
+    ports.push(added("port-80", "TCP", 80));
+    let expected = "port-8080 8080, metrics 9100, quic 8080, http 80";
+    assert_eq!(in_place(head, spec).as_deref(), Some(expected));
+    assert_eq!(in_place(&Head::headless(), spec).as_deref(), Some("http 80"));
+    spec.ports = Some(vec![added("theirs", "TCP", 80)]);
+    assert_eq!(in_place(&Head::cluster_ip(Vec::new()), spec).as_deref(), Some("http 80"));
 }
 
 #[test]

@@ -97,25 +97,25 @@ impl Writer {
         }
     }
 
-    /// Removes the ports that are in the way of a Service from the one in the cluster, and returns true if there were any.
+    /// Replaces the ports of the Service in the cluster, if some are in the way of those that it is to have, and returns true
+    /// if it did.
     async fn make_way(&self, object: &Object) -> Result<bool, Failure> {
         let key = &object.key;
         let api = self.api::<Service>(key);
         let found = with_timeout(api.get_opt(&key.name)).await.map_err(RequestError::into_failure)?;
+        let found = found.filter(|found| self.is_ours(&found.metadata));
         let ports = match (&found, object.head()) {
-            (Some(Service { spec: Some(spec), .. }), Some(head)) => head.ports_in_the_way(spec),
-            _ => Vec::new(),
+            (Some(Service { spec: Some(spec), .. }), Some(head)) => head.ports_in_place_of(spec),
+            _ => None,
         };
-        let Some(found) = found.filter(|found| !ports.is_empty() && self.is_ours(&found.metadata)) else {
-            return Ok(false);
-        };
-        let removed: Vec<_> = ports.iter().map(|port| json!({"port": port, "$patch": "delete"})).collect();
+        let (Some(found), Some(ports)) = (found, ports) else { return Ok(false) };
+        // A JSON merge patch replaces a list as a whole.
         let patch = json!({
             "metadata": {"uid": found.metadata.uid, "resourceVersion": found.metadata.resource_version},
-            "spec": {"ports": removed},
+            "spec": {"ports": ports},
         });
         let options = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        match with_timeout(api.patch(&key.name, &options, &Patch::Strategic(&patch))).await {
+        match with_timeout(api.patch(&key.name, &options, &Patch::Merge(&patch))).await {
             Ok(_) => Ok(true),
             Err(RequestError { code: 404 | 409, .. }) => Err(Failure::Stale),
             Err(failed) => Err(failed.into_failure()),
@@ -147,6 +147,10 @@ impl Writer {
                 if !self.is_ours(&existing.metadata) {
                     self.warn(key, &existing).await;
                     return Err(Failure::Clash(owner_of(&existing)));
+                }
+                if existing.metadata.deletion_timestamp.is_some() {
+                    // A finalizer holds it, such as that of a load balancer.
+                    return Err(Failure::Stale);
                 }
                 found = existing.uid();
             }
@@ -270,8 +274,9 @@ struct RequestError {
 impl RequestError {
     fn into_failure(self) -> Failure {
         match self.code {
-            // The request is invalid or not allowed; requests for other objects may succeed.
-            400 | 403..=428 => Failure::Refused(self.why),
+            // The request is invalid or not allowed, or the cluster has no more cluster IPs, which is a 500; requests for
+            // other objects may succeed.
+            400 | 403..=428 | 500 => Failure::Refused(self.why),
             _ => Failure::Unavailable(self.why),
         }
     }

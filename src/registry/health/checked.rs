@@ -80,7 +80,7 @@ impl<'s> ServiceHealth<'s> {
     }
 
     /// True if no result of checks has decided the status of an instance that is checked.
-    pub(super) fn awaits_check(&self, instance: &Instance) -> bool {
+    pub fn awaits_check(&self, instance: &Instance) -> bool {
         instance.sources_health().is_none() && self.checked_endpoint(instance).is_some()
     }
 

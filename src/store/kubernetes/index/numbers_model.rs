@@ -225,7 +225,7 @@ fn parsed_pod(object: &Object) -> ParsedPod {
             container_readiness: known,
         }],
         placement: Placement::default(),
-        is_annotated: false,
+        drained_at: None,
         terminating: Vec::new(),
         problems: Vec::new(),
         contradictions: Vec::new(),

@@ -46,7 +46,7 @@ const TYPE_PLACES: [u8; 256] = {
 pub struct ReplyPlace(u16);
 
 impl ReplyPlace {
-    /// Number of places.
+    /// Length of the table.
     pub const COUNT: usize = ZONES * ZONE_PLACES;
 
     /// The place of a reply in the zone with this [lasting number](LASTING_NUMBERS), if there is one.
@@ -68,8 +68,8 @@ impl ReplyPlace {
         self.0.into()
     }
 
-    /// What is counted at an index of the table: the zone's number, or the indexes behind those; the index in [`TYPES`] or
-    /// that behind its end; and the response code, or [`CODES`] for all others.
+    /// Splits an index of the table into the lasting number of a zone, [`LASTING_NUMBERS`] or [`NO_ZONE`]; an index in [`TYPES`], or
+    /// its length for other types; and a response code, or [`CODES`] for other codes.
     pub(super) fn parts(index: usize) -> (usize, usize, usize) {
         let in_zone = index % ZONE_PLACES;
         (index / ZONE_PLACES, in_zone / (CODES + 1), in_zone % (CODES + 1))

@@ -34,7 +34,7 @@ use crate::registry::{self, Hold, OtherServers, Registry, ServiceState, Subscrip
 const LOOK_MS: u64 = 1_000;
 /// Time after which the other servers are asked again about a pod whose time is written, in milliseconds.
 const ASK_AGAIN_MS: u64 = 10_000;
-/// Time after which a pod is looked at again whose time could not be found out or written, in milliseconds.
+/// Time until the next look at a pod after a server or the API server did not answer, in milliseconds.
 const RETRY_MS: u64 = 5_000;
 /// Pods that are looked at in one interval, and of them at a time.
 const LOOKED_AT_MAX: usize = 1_000;
@@ -67,7 +67,7 @@ struct LeftPod {
     instances: Vec<(ServiceId, Box<str>)>,
 }
 
-/// What was found out about a pod: the time that is written, if any, and when to look again.
+/// Result of the last look at a pod: the time in its annotation, if it has one, and the time of the next look.
 struct Seen {
     uid: Uid,
     written_ms: Option<EpochMs>,

@@ -81,7 +81,7 @@ pub struct ParsedPod {
     pub own_addresses: Vec<IpAddr>,
     pub registrations: Vec<Registration>,
     pub placement: Placement,
-    /// Annotation [`DRAINED_AT`] of the pod.
+    /// Annotation of the pod about its drain.
     pub drained_at: Option<DrainedAt>,
     /// Endpoints of a pod that terminates and has not ended. Such a pod has no registrations.
     pub terminating: Vec<TerminatingEndpoint>,

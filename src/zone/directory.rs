@@ -113,9 +113,8 @@ impl Zone {
 
 /// One name of a zone.
 ///
-/// `zone` is the number of the node's zone, `lasting_zone` the same as [`lasting`] has it, and `children` the number of nodes
-/// directly below. For the fast path
-/// ([`Directory::fast_lookup`]) two fields have the number of the apex's labels, or else `NO_FAST_PATH`:
+/// `zone` is the number of the node's zone, `lasting_zone` the same up to [`LASTING_NUMBERS`], and `children` the number of
+/// nodes directly below. For the fast path ([`Directory::fast_lookup`]) two fields have the number of the apex's labels, or else `NO_FAST_PATH`:
 /// `apex_labels_if_service` if the name is a service without records of its own, and `apex_labels_if_closest` if names of
 /// which this is the closest encloser certainly do not exist, as there is neither a wildcard nor a service to answer for
 /// them.

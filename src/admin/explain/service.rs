@@ -224,7 +224,7 @@ impl Verdicts<'_> {
         format!(": {}", shown(&self.answering.health().cause_of(instance, &signals).text))
     }
 
-    /// Why the health of an instance is not known.
+    /// Text with the reason for which the health of an instance is not known.
     fn unknown_text(&self, instance: &Instance) -> String {
         if instance.is_watched() { self.pod_text(instance) } else { self.cause_text(instance) }
     }

@@ -156,8 +156,8 @@ impl Scrape {
         }
     }
 
-    /// The same numbers as CoreDNS's plugin `prometheus` exports, as far as this server counts them: without the label
-    /// `family`, histograms without the label `zone`, and times by `proto` too.
+    /// Exports the numbers under the names of CoreDNS's plugin `prometheus`. The label `family` is missing, histograms have no label
+    /// `zone`, and times have the label `proto` in addition.
     fn as_coredns(&self, out: &mut Exposition) {
         let (mut types, mut codes) = (BTreeMap::<_, u64>::new(), BTreeMap::<_, u64>::new());
         for (transport, shapes) in &self.shapes {

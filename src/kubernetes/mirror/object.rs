@@ -305,12 +305,15 @@ impl Head {
     }
 }
 
-/// What a port of a Service is to the mirror: KECS's, that of an instance, one that is left to others, or none that may be
-/// there.
+/// Kind of a port of a Service.
 enum PortKind {
+    /// KECS's port.
     Base,
+    /// The port of instances.
     Own(u16),
+    /// A port that others have added, which remains.
     Foreign,
+    /// A port with a name of the mirror that it would not write.
     Wrong,
 }
 

@@ -524,7 +524,7 @@ fn what_others_add_to_a_cluster_ip_remains() {
         change(changed.spec.as_mut().unwrap());
         assert_ne!(Object::of_service(&changed), Some(whole.clone()));
     }
-    // What was added under a name of the mirror, or moved, has to be removed first.
+    // Ports with names of the mirror that it would not write are replaced.
     let spec = service.spec.as_mut().unwrap();
     let in_place = |head: &Head, spec: &core::ServiceSpec| {
         let port = |port: &core::ServicePort| format!("{} {}", port.name.clone().unwrap(), port.port);

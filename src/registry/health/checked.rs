@@ -1,4 +1,4 @@
-//! Which instances active checks watch, and when their results change a status.
+//! The instances that active checks watch, and the conditions under which results change their status.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -41,7 +41,7 @@ const PAUSE_MS: u64 = 10;
 const COLLECT_MS: u64 = 100;
 /// Time in milliseconds within which a new instance is checked, and after which a store that failed is tried again.
 const SOON_MS: u64 = 1_000;
-/// Checks that are put off before other tasks have their turn.
+/// Checks that begin to wait for a place before other tasks have their turn.
 const PUT_OFF_MAX: usize = 256;
 /// Failures to store a result after which the time until the next attempt does not grow any more.
 const FAILURES_MAX: u32 = 6;
@@ -76,21 +76,26 @@ struct Checked {
     row: u8,
     /// Number of the operation that registered the instance.
     operation: u64,
+    /// True once a result has decided the status of the instance.
+    had_result: bool,
     /// Start of the first check of the row.
     row_started: Instant,
-    /// Time of the next check; `None` while one runs, or its result is stored.
+    /// Time of the next check; `None` while one runs, its result is stored, or it waits for a place.
     due: Option<Instant>,
+    /// Time at which the check was due that waits for a place among those of its service.
+    waits_since: Option<Instant>,
 }
 
 /// Everything that is checked. Each instance has a number, which is another one when its target changes, so that no row of
 /// results goes on with the new target. The status of the old target holds until then. `running` has the numbers of checks that
-/// run, by service.
+/// run, by service, and `waiting` those that are due and have no place among them.
 #[derive(Default)]
 struct Schedule {
     checked: HashMap<u64, Checked>,
     numbers: HashMap<ServiceId, HashMap<Box<str>, u64>>,
     due: BTreeSet<(Instant, u64)>,
     running: HashMap<ServiceId, usize>,
+    waiting: HashMap<ServiceId, BTreeSet<(Instant, u64)>>,
     last: u64,
 }
 
@@ -295,7 +300,7 @@ impl Checks {
         if checked.row < condition.results || lasted.as_millis() < condition.time_ms.unsigned_abs().into() {
             return None;
         }
-        let registered_ms = state.registered_ms(&found.service, instance);
+        let registered_ms = health.registered_ms(&state, instance);
         let is_excused = result.is_err() && now_ms() < health.grace_end_ms(instance, registered_ms);
         let status = Some(status).filter(|_| !is_excused);
         if status == before {
@@ -318,6 +323,16 @@ impl Checks {
     }
 }
 
+impl Checked {
+    /// True if its row of results goes on with what is watched now. One that was registered again, and lost the result that it had,
+    /// begins anew.
+    fn goes_on(&self, watched: &Watched) -> bool {
+        let has_lost_its_result =
+            self.had_result && watched.awaits_check && watched.operation != self.operation;
+        watched.target == self.target && !has_lost_its_result
+    }
+}
+
 impl Schedule {
     /// Replaces the targets of a service. New ones are checked within `first`, and `soon` if their instance waits for a result.
     fn update(
@@ -331,19 +346,21 @@ impl Schedule {
             return;
         }
         let numbers = self.numbers.entry(service.clone()).or_default();
-        // One that was registered again and lost its result begins anew.
-        let is_same = |checked: &Checked| {
-            targets.get(&*checked.instance).is_some_and(|watched| {
-                watched.target == checked.target
-                    && (!watched.awaits_check || watched.operation == checked.operation)
-            })
-        };
-        numbers.retain(|_, number| {
-            let is_kept = self.checked.get(number).is_some_and(is_same);
-            if !is_kept && let Some(due) = self.checked.remove(number).and_then(|checked| checked.due) {
-                self.due.remove(&(due, *number));
+        numbers.retain(|instance, number| {
+            let watched = targets.get(&**instance);
+            if let (Some(checked), Some(watched)) = (self.checked.get_mut(number), watched)
+                && checked.goes_on(watched)
+            {
+                checked.had_result |= !watched.awaits_check;
+                checked.operation = watched.operation;
+                return true;
             }
-            is_kept
+            if let Some(removed) = self.checked.remove(number) {
+                removed.due.map(|due| self.due.remove(&(due, *number)));
+                let waiting = removed.waits_since.zip(self.waiting.get_mut(service));
+                waiting.map(|(since, waiting)| waiting.remove(&(since, *number)));
+            }
+            false
         });
         for (instance, watched) in targets {
             if numbers.contains_key(*instance) {
@@ -361,8 +378,10 @@ impl Schedule {
                 passed: true,
                 row: 0,
                 operation: watched.operation,
+                had_result: !watched.awaits_check,
                 row_started: due,
                 due: Some(due),
+                waits_since: None,
             };
             self.checked.insert(self.last, checked);
             self.due.insert((due, self.last));
@@ -374,12 +393,12 @@ impl Schedule {
 
     fn set_due(&mut self, number: u64, at: Instant) {
         if let Some(checked) = self.checked.get_mut(&number) {
-            checked.due = Some(at);
+            (checked.due, checked.waits_since) = (Some(at), None);
             self.due.insert((at, number));
         }
     }
 
-    /// Takes the next check that is due. Those of a service with `service_max` running ones are put off.
+    /// Takes the next check that is due. Those of a service with `service_max` running ones wait until one of these has ended.
     fn take_due(&mut self, now: Instant, service_max: usize) -> Option<(ServiceId, u64, Arc<Target>)> {
         for _ in 0..PUT_OFF_MAX {
             let (at, number) = self.due.first().copied().filter(|(at, _)| *at <= now)?;
@@ -391,17 +410,25 @@ impl Schedule {
                 checked.due = None;
                 return Some((checked.service.clone(), number, checked.target.clone()));
             }
-            self.set_due(number, now + Duration::from_millis(SOON_MS));
+            (checked.due, checked.waits_since) = (None, Some(at));
+            self.waiting.entry(checked.service.clone()).or_default().insert((at, number));
         }
         None
     }
 
+    /// Gives the place of a check that has ended to the one of its service that waits longest.
     fn ended(&mut self, service: &ServiceId) {
         if let Some(running) = self.running.get_mut(service) {
             *running -= 1;
             if *running == 0 {
                 self.running.remove(service);
             }
+        }
+        let Some(waiting) = self.waiting.get_mut(service) else { return };
+        if let Some((at, number)) = waiting.pop_first() {
+            self.set_due(number, at);
+        } else {
+            self.waiting.remove(service);
         }
     }
 }
@@ -483,9 +510,11 @@ mod tests {
             schedule.numbers[&service]["a"]
         };
         assert_eq!(number(watched(1, true)), 1);
-        assert_eq!(number(watched(1, true)), 1);
-        assert_eq!(number(watched(2, false)), 1, "it keeps its result when it is registered again");
-        assert_eq!(number(watched(3, true)), 2);
+        assert_eq!(number(watched(2, true)), 1, "it has had no result");
+        assert_eq!(number(watched(3, false)), 1, "it keeps its result when it is registered again");
+        assert_eq!(number(watched(3, true)), 1, "its result was withdrawn");
+        assert_eq!(number(watched(4, true)), 2);
+        assert_eq!(number(watched(5, true)), 2);
     }
 
     #[test]
@@ -505,10 +534,12 @@ mod tests {
             }
         }
         assert_eq!(taken, HashMap::from([(large.clone(), 2), (small, 1)]));
+        let oldest = schedule.waiting[&large].first().copied();
         schedule.ended(&large);
-        let later = now + Duration::from_millis(SOON_MS);
-        assert_eq!(schedule.take_due(later, 2).map(|(service, ..)| service), Some(large.clone()));
+        let (service, number, _) = schedule.take_due(now, 2).expect("one waits");
+        assert_eq!((service, Some(number)), (large.clone(), oldest.map(|(_, number)| number)));
+        schedule.update(&large, &HashMap::new(), Duration::ZERO, Duration::ZERO);
         (0..2).for_each(|_| schedule.ended(&large));
-        assert!(!schedule.running.contains_key(&large));
+        assert!(!schedule.running.contains_key(&large) && schedule.waiting.is_empty());
     }
 }

@@ -181,7 +181,10 @@ impl<'s> Targets<'s> {
         let service = match self.services_named(service).ok().as_deref() {
             Some([found]) => found.service.id.clone(),
             Some(_) => return None,
-            None => ServiceId::from(id_in(service, "service")),
+            None if id_in(service, "service").starts_with("srv-") => {
+                ServiceId::from(id_in(service, "service"))
+            }
+            None => return None,
         };
         Some(Sought::Instance(service, id.as_str().into()))
     }

@@ -158,14 +158,15 @@ impl Api {
             })
             .await?
             .map_err(ApiError::invalid_input)?;
-        let sought: Vec<Sought> = resolved
-            .iter()
-            .filter_map(|found| match found {
-                Err(Unresolved::Unknown(_, sought)) => sought.clone(),
-                _ => None,
-            })
-            .take(INSTANCES_MAX)
-            .collect();
+        let mut sought: Vec<Sought> = Vec::new();
+        for found in &resolved {
+            if let Err(Unresolved::Unknown(_, Some(one))) = found
+                && sought.len() < INSTANCES_MAX
+                && !sought.contains(one)
+            {
+                sought.push(one.clone());
+            }
+        }
         if !sought.is_empty() && self.registry.find(&sought).await {
             let reports = reports.clone();
             resolved = self.search(move |state| resolve(state, &reports)).await?;

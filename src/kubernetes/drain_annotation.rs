@@ -67,10 +67,17 @@ struct LeftPod {
     instances: Vec<(ServiceId, Box<str>)>,
 }
 
-/// Result of the last look at a pod: the time in its annotation, if it has one, and the time of the next look.
+/// The annotation of a pod: whether it is there, and its time if that can be read.
+#[derive(Clone, Copy, Default)]
+struct Written {
+    is_there: bool,
+    at_ms: Option<EpochMs>,
+}
+
+/// Result of the last look at a pod: its annotation, or `None` if the last write failed, and the time of the next look.
 struct Seen {
     uid: Uid,
-    written_ms: Option<EpochMs>,
+    written: Option<Written>,
     next: Instant,
 }
 
@@ -80,6 +87,8 @@ struct Annotator<'d> {
     changes: Subscription,
     away: HashMap<ServiceId, Vec<LeftPod>>,
     seen: HashMap<Arc<str>, Seen>,
+    /// Times of the next attempts to remove annotations that could not be removed.
+    not_removed: HashMap<Arc<str>, Instant>,
     has_failed: bool,
 }
 
@@ -90,6 +99,7 @@ impl<'d> Annotator<'d> {
             changes: settings.registry.subscribe(),
             away: HashMap::new(),
             seen: HashMap::new(),
+            not_removed: HashMap::new(),
             has_failed: false,
         }
     }
@@ -146,33 +156,43 @@ impl<'d> Annotator<'d> {
         let there = settings.pod_table.drained_at();
         let seen = &self.seen;
         let looks = due.into_iter().map(|pod| {
-            let written_ms = match seen.get(&pod.name).filter(|seen| seen.uid == pod.uid) {
-                Some(seen) => seen.written_ms,
-                // Another leader may have written it.
-                None => there.get(&pod.name).filter(|(uid, _)| *uid == pod.uid).and_then(|(_, at)| at.at_ms),
-            };
+            let known = seen.get(&pod.name).filter(|seen| seen.uid == pod.uid).and_then(|seen| seen.written);
+            // Another leader may have written it.
+            let watched = || there.get(&pod.name).filter(|(uid, _)| *uid == pod.uid);
+            let written = known.unwrap_or_else(|| {
+                watched().map_or(Written::default(), |(_, at)| Written { is_there: true, at_ms: at.at_ms })
+            });
             async move {
-                let result = settings.look_at(&pod, written_ms).await;
+                let result = settings.look_at(&pod, written).await;
                 (pod, result)
             }
         });
         let results: Vec<_> = stream::iter(looks).buffer_unordered(AT_A_TIME_MAX).collect().await;
         for (pod, result) in results {
-            let (written_ms, wait_ms) = match result {
-                Ok((written_ms, wait_ms)) => (written_ms, wait_ms),
+            let (written, wait_ms) = match result {
+                Ok((written, wait_ms)) => (Some(written), wait_ms),
                 Err(why) => {
                     self.report(&why);
                     (None, RETRY_MS)
                 }
             };
             let next = now + Duration::from_millis(wait_ms);
-            self.seen.insert(pod.name, Seen { uid: pod.uid, written_ms, next });
+            self.seen.insert(pod.name, Seen { uid: pod.uid, written, next });
         }
-        let returned = there.into_iter().filter(|(name, (_, at))| !at.is_deleted && !left.contains_key(name));
-        for (name, (uid, _)) in returned.take(LOOKED_AT_MAX) {
-            if let Err(why) = settings.write(&name, uid, None).await {
+        self.not_removed.retain(|name, next| there.contains_key(name) && *next > now);
+        let returned = there.into_iter().filter(|(name, (_, at))| {
+            !at.is_deleted && !left.contains_key(name) && !self.not_removed.contains_key(name)
+        });
+        let returned: Vec<_> = returned.take(LOOKED_AT_MAX).collect();
+        let removals = returned.into_iter().map(|(name, (uid, _))| async move {
+            let result = settings.write(&name, uid, None).await;
+            (name, result)
+        });
+        let results: Vec<_> = stream::iter(removals).buffer_unordered(AT_A_TIME_MAX).collect().await;
+        for (name, result) in results {
+            if let Err(why) = result {
                 self.report(&why);
-                return;
+                self.not_removed.insert(name, now + Duration::from_millis(RETRY_MS));
             }
         }
     }
@@ -190,7 +210,11 @@ impl<'d> Annotator<'d> {
         });
         for pod in away.chain(terminating(table)) {
             match left.get_mut(&pod.name).filter(|other| other.uid == pod.uid) {
-                Some(other) => other.instances.extend(pod.instances),
+                Some(other) => {
+                    other.instances.extend(pod.instances);
+                    other.instances.sort_unstable();
+                    other.instances.dedup();
+                }
                 None => drop(left.insert(pod.name.clone(), pod)),
             }
         }
@@ -205,19 +229,18 @@ impl<'d> Annotator<'d> {
 }
 
 impl DrainAnnotation {
-    /// Writes the time of a pod, if it is another one than what is written. Returns the time that is written then, and the
+    /// Writes the time of a pod, if it is another one than what is written. Returns the annotation that is there then, and the
     /// time in milliseconds after which to look again.
-    async fn look_at(
-        &self,
-        pod: &LeftPod,
-        written_ms: Option<EpochMs>,
-    ) -> Result<(Option<EpochMs>, u64), String> {
-        let mut hold = Hold::Left(Duration::ZERO);
-        for (service, instance) in &pod.instances {
+    async fn look_at(&self, pod: &LeftPod, written: Written) -> Result<(Written, u64), String> {
+        let own = |(service, instance): &(ServiceId, Box<str>)| self.registry.hold(service, instance);
+        let mut hold = pod.instances.iter().map(own).fold(Hold::Left(Duration::ZERO), Hold::and);
+        // While this server answers with it, it does not matter what the others do.
+        let asked = if matches!(hold, Hold::Answered(_)) { &[][..] } else { &pod.instances[..] };
+        for (service, instance) in asked {
             match self.registry.others_hold(self.others.as_deref(), service.as_str(), instance).await {
-                // Last, because it may change meanwhile.
+                // This server last, because its knowledge may change meanwhile.
                 Ok(others) => hold = hold.and(others.and(self.registry.hold(service, instance))),
-                Err(_) => return Ok((written_ms, RETRY_MS)),
+                Err(_) => return Ok((written, RETRY_MS)),
             }
         }
         let wanted_ms = match hold {
@@ -226,18 +249,20 @@ impl DrainAnnotation {
                 Some(now_ms().saturating_add(held.as_millis().try_into().unwrap_or(EpochMs::MAX)))
             }
         };
-        let is_written = match (wanted_ms, written_ms) {
+        let is_written = match (wanted_ms, written.at_ms) {
+            (None, _) => !written.is_there,
+            (Some(_), None) => false,
             (Some(wanted), Some(written)) => {
                 // A time that has passed stays what it was.
                 hold.held().is_zero() && written <= wanted || (wanted - written).abs() <= TOLERANCE_MS
             }
-            (wanted, written) => wanted == written,
         };
-        if !is_written {
-            self.write(&pod.name, pod.uid, wanted_ms).await?;
-        }
         let wait_ms = if wanted_ms.is_none() { LOOK_MS } else { ASK_AGAIN_MS };
-        Ok((if is_written { written_ms } else { wanted_ms }, wait_ms))
+        if is_written {
+            return Ok((written, wait_ms));
+        }
+        self.write(&pod.name, pod.uid, wanted_ms).await?;
+        Ok((Written { is_there: wanted_ms.is_some(), at_ms: wanted_ms }, wait_ms))
     }
 
     /// Sets or removes the annotation of the pod with this uid. A pod that does not exist any more is no error.

@@ -30,7 +30,7 @@ use std::str::FromStr;
 
 use crate::model::Service;
 
-use super::state::ServiceState;
+use super::state::{ServiceState, State};
 
 pub use answering::{Answering, Rank, Reason, Shortage};
 pub use checked::{CheckCondition, CheckedNetworks};

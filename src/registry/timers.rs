@@ -115,7 +115,7 @@ fn due_of(
     }
     for instance in found.instances() {
         let signals = state.signals(&service.id, instance);
-        let registered_ms = state.registered_ms(service, instance);
+        let registered_ms = health.registered_ms(state, instance);
         let (elapsed, then) = health.elapsed(instance, &signals, registered_ms, now_ms);
         if elapsed.is_some() {
             due.push((service.id.clone(), instance.id().into()));

@@ -101,6 +101,37 @@ impl Mirror {
     }
 }
 
+/// Services that are queued again at a later time, each once.
+#[derive(Default)]
+struct Delayed {
+    order: BTreeSet<(Instant, Box<str>)>,
+    times: HashMap<Box<str>, Instant>,
+}
+
+impl Delayed {
+    fn set(&mut self, service: Box<str>, at: Instant) {
+        self.remove(&service);
+        self.times.insert(service.clone(), at);
+        self.order.insert((at, service));
+    }
+
+    fn remove(&mut self, service: &str) {
+        if let Some(at) = self.times.remove(service) {
+            self.order.remove(&(at, service.into()));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: Instant) -> Option<Box<str>> {
+        let (_, service) = self.order.first().filter(|(at, _)| *at <= now)?.clone();
+        self.remove(&service);
+        Some(service)
+    }
+}
+
 /// State of the reconciler. `listed` has the kinds whose first list is complete, `names` the Kubernetes namespace of
 /// each Cloud Map namespace, `delayed` the services that are queued again at a later time, and `problems` the objects
 /// that could not be written, by service. Nothing is written before `paused_until`, because the API server is away.
@@ -111,7 +142,7 @@ struct MirrorReconciler<'m> {
     listed: HashSet<Kind>,
     names: HashMap<NamespaceId, Box<str>>,
     queue: WorkQueue,
-    delayed: BTreeSet<(Instant, Box<str>)>,
+    delayed: Delayed,
     problems: BTreeMap<Box<str>, BTreeMap<Key, Failure>>,
     next_write: Instant,
     backoff: Backoff,
@@ -131,7 +162,7 @@ impl<'m> MirrorReconciler<'m> {
             listed: HashSet::new(),
             names: HashMap::new(),
             queue: WorkQueue::default(),
-            delayed: BTreeSet::new(),
+            delayed: Delayed::default(),
             problems: BTreeMap::new(),
             next_write: now,
             backoff: Backoff::default(),
@@ -169,7 +200,7 @@ impl<'m> MirrorReconciler<'m> {
             let now = Instant::now();
             let has_synced = self.mirror.pods.has_synced();
             let can_reconcile = self.is_listed() && has_synced && !self.queue.order.is_empty();
-            let next_delayed = self.delayed.first().map(|(at, _)| *at);
+            let next_delayed = self.delayed.next();
             tokio::select! {
                 // None of the streams ever ends.
                 Some(event) = events.next() => self.handle_event(event),
@@ -304,11 +335,7 @@ impl<'m> MirrorReconciler<'m> {
 
     fn enqueue_delayed(&mut self) {
         let now = Instant::now();
-        while let Some((at, service)) = self.delayed.pop_first() {
-            if at > now {
-                self.delayed.insert((at, service));
-                return;
-            }
+        while let Some(service) = self.delayed.pop_due(now) {
             self.enqueue(service);
         }
     }
@@ -316,6 +343,7 @@ impl<'m> MirrorReconciler<'m> {
     /// Writes the differences for the service that waits longest.
     async fn reconcile_next(&mut self) {
         let Some(service) = self.queue.pop() else { return };
+        self.delayed.remove(&service);
         let desired = self.desired_objects(&service);
         if desired.is_empty() {
             self.cache.forget_ports(&service);
@@ -372,16 +400,20 @@ impl<'m> MirrorReconciler<'m> {
                     }
                 }
             }
-            if key.kind == Kind::Service && matches!(action, Action::Apply(..)) && !self.cache.has(&key) {
-                // Without a Service of ours, its slices and Endpoints would belong to a Service of somebody else, so
-                // they are deleted.
-                let removals = self.cache.plan(&service, Vec::new());
-                actions = removals.into_iter().filter(is_possible).collect();
+            if key.kind == Kind::Service && matches!(action, Action::Apply(..)) {
+                if matches!(failure, Failure::Clash(_)) {
+                    // Slices and Endpoints would belong to a Service of somebody else, so they are deleted.
+                    let removals = self.cache.plan(&service, Vec::new());
+                    actions = removals.into_iter().filter(is_possible).collect();
+                } else if !self.cache.has(&key) {
+                    // There is no Service for them yet.
+                    actions.clear();
+                }
             }
             self.problems.entry(service.clone()).or_default().insert(key, failure);
         }
         if let Some(retry_ms) = retry_ms {
-            self.delayed.insert((Instant::now() + Duration::from_millis(retry_ms), service));
+            self.delayed.set(service, Instant::now() + Duration::from_millis(retry_ms));
         }
     }
 

@@ -274,9 +274,12 @@ struct RequestError {
 impl RequestError {
     fn into_failure(self) -> Failure {
         match self.code {
-            // The request is invalid or not allowed, or the cluster has no more cluster IPs, which is a 500; requests for
-            // other objects may succeed.
-            400 | 403..=428 | 500 => Failure::Refused(self.why),
+            // The request is invalid or not allowed; requests for other objects may succeed.
+            400 | 403..=428 => Failure::Refused(self.why),
+            // The cluster has no more cluster IPs, or no answer of a webhook that has to admit the object.
+            500 if self.why.contains("failed to allocate") || self.why.contains("failed calling webhook") => {
+                Failure::Refused(self.why)
+            }
             _ => Failure::Unavailable(self.why),
         }
     }

@@ -7,7 +7,7 @@
 use crate::model::{ConfirmedReadiness, EpochMs, Instance, PodTimes, Readiness};
 
 use super::policy::HealthOf;
-use super::{HealthSettings, ServiceHealth};
+use super::{HealthSettings, ServiceHealth, State};
 
 /// A readiness that counts. `due` is the readiness of the pod itself if it does not count yet, and the time at which it will.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -96,6 +96,11 @@ impl ServiceHealth<'_> {
     pub fn grace_end_ms(&self, instance: &Instance, registered_ms: Option<EpochMs>) -> EpochMs {
         let started_ms = instance.pod_started_s().map(ms).or(registered_ms).unwrap_or(0);
         started_ms.saturating_add(self.times(instance).grace)
+    }
+
+    /// The time at which the API registered an instance, if a grace period makes it matter.
+    pub fn registered_ms(&self, state: &State, instance: &Instance) -> Option<EpochMs> {
+        if self.settings.grace.is_zero() { None } else { state.registered_ms(self.service, instance) }
     }
 
     pub(super) fn times(&self, instance: &Instance) -> Times {

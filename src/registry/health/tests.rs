@@ -10,7 +10,7 @@ use crate::model::{
     Maintenance, NamespaceId, NamespaceKind, ObservedPod, PendingReport, PodDetails, PodSignals, PodTimes,
     Readiness, ReadinessSince, Report, ServiceId, Signals, SourceReport, Uid, samples,
 };
-use crate::registry::{Change, State};
+use crate::registry::Change;
 
 /// A service with instances of these kinds, each with its index as its id.
 struct Case {

@@ -147,7 +147,7 @@ impl Planner<'_> {
         let Ok(instance) = state.instance(id) else { return nothing };
         let health = self.settings.health.of(&state);
         let signals = self.state.signals(service, instance);
-        let registered_ms = self.state.registered_ms(&state.service, instance);
+        let registered_ms = health.registered_ms(self.state, instance);
         match health.elapsed(instance, &signals, registered_ms, self.now_ms).0 {
             None => nothing,
             Some(Elapsed::Expired) => self.deregister_instance(service.as_str(), id),

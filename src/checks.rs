@@ -22,9 +22,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::signals::{CHECK_SOURCE, REASON_BYTES_MAX, cut};
 use crate::model::{CustomHealthStatus, ServiceId, now_ms};
-use crate::registry::{
-    Command, Event, Registry, RegistryError, State, Subscription, command::ExternalReport,
-};
+use crate::registry::{Command, Registry, RegistryError, State, Subscription, command::ExternalReport};
 
 pub use metrics::CheckMetrics;
 use probe::Prober;
@@ -136,8 +134,7 @@ impl Checks {
         let mut schedule = Schedule::default();
         let mut stale = Stale::default();
         let mut running = JoinSet::new();
-        let all: HashSet<ServiceId> =
-            self.registry.state().services_after(None).map(|(_, found)| found.service.id.clone()).collect();
+        let all: HashSet<ServiceId> = self.registry.state().service_ids().collect();
         // The checks of a start are spread over a whole interval, except for instances that are UNKNOWN until the first one.
         self.read(&all, self.settings.interval, &mut schedule, &mut stale).await;
         let mut failures = 0;
@@ -437,11 +434,7 @@ impl Schedule {
 async fn next_changes(changes: &Subscription, after: Instant) -> HashSet<ServiceId> {
     sleep_until(after).await;
     changes.wait().await;
-    let services = changes.take().into_iter().filter_map(|event| match event {
-        Event::Service(service) => Some(service),
-        Event::Namespace(_) | Event::Serial(_) => None,
-    });
-    services.collect()
+    changes.take_services()
 }
 
 /// The instances of a service that have a result, but are not checked any more.

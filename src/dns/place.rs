@@ -46,7 +46,7 @@ const TYPE_PLACES: [u8; 256] = {
 pub struct ReplyPlace(u16);
 
 impl ReplyPlace {
-    /// Length of the table.
+    /// Number of the places, and so the length of a table that counts replies by them.
     pub const COUNT: usize = ZONES * ZONE_PLACES;
 
     /// The place of a reply in the zone with this [lasting number](LASTING_NUMBERS), if there is one.

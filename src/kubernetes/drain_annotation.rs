@@ -28,7 +28,7 @@ use super::pod_table::PodTable;
 use super::status::WatchStatus;
 use crate::model::{EpochMs, Instance, ServiceId, Uid, now_ms};
 use crate::registry::health::Reason;
-use crate::registry::{self, Hold, OtherServers, Registry, ServiceState, Subscription};
+use crate::registry::{Hold, OtherServers, Registry, ServiceState, Subscription};
 
 /// Interval at which pods are looked at, in milliseconds.
 const LOOK_MS: u64 = 1_000;
@@ -106,20 +106,13 @@ impl<'d> Annotator<'d> {
 
     /// Writes until it is dropped, when this process stops being the leader.
     async fn run(mut self) {
-        let state = self.settings.registry.state();
-        let all: Vec<ServiceId> =
-            state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
-        drop(state);
+        let all: Vec<ServiceId> = self.settings.registry.state().service_ids().collect();
         self.read(all);
         let mut looks = interval(Duration::from_millis(LOOK_MS));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let changed = self.changes.take().into_iter().filter_map(|event| match event {
-                registry::Event::Service(service) => Some(service),
-                registry::Event::Namespace(_) | registry::Event::Serial(_) => None,
-            });
-            self.read(changed);
+            self.read(self.changes.take_services());
             // Before all pods are known, one that has returned may look as if it had left.
             if self.settings.pods.has_synced() && self.settings.leadership.is_held() {
                 self.look().await;

@@ -164,6 +164,11 @@ impl State {
             .ok_or(RegistryError::OperationNotFound)
     }
 
+    /// Ids of all services.
+    pub fn service_ids(&self) -> impl Iterator<Item = ServiceId> {
+        self.services.keys().cloned()
+    }
+
     /// Time at which the API registered an instance, while that operation is kept.
     pub fn registered_ms(&self, service: &Service, instance: &Instance) -> Option<EpochMs> {
         if instance.is_watched() {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Notify;
 
 use super::change::Event;
+use crate::model::ServiceId;
 
 /// The changes that one subscriber has not taken yet. Dropping it unsubscribes.
 pub struct Subscription {
@@ -46,6 +47,15 @@ impl Subscription {
     /// Takes the changes since the last call. A state that is read afterwards contains all of them.
     pub fn take(&self) -> HashSet<Event> {
         mem::take(&mut *self.pending.lock())
+    }
+
+    /// Takes the changes as [`Subscription::take`], and returns the services that they concern.
+    pub fn take_services(&self) -> HashSet<ServiceId> {
+        let services = self.take().into_iter().filter_map(|event| match event {
+            Event::Service(service) => Some(service),
+            Event::Namespace(_) | Event::Serial(_) => None,
+        });
+        services.collect()
     }
 }
 

@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::model::{EpochMs, ServiceId, now_ms};
 
 use super::{
-    change::Event, command::Command, handle::Registry, state::ServiceState, state::State,
-    subscription::Subscription, timetable::Timetable,
+    command::Command, handle::Registry, state::ServiceState, state::State, subscription::Subscription,
+    timetable::Timetable,
 };
 
 /// Time for which changes are collected before their services are checked, in milliseconds. A service with many reports
@@ -30,10 +30,7 @@ const SLEEP_MS_MAX: u64 = 60_000;
 pub async fn run(registry: Registry) {
     let changes = registry.subscribe();
     let mut timetable = Timetable::<EpochMs>::default();
-    let state = registry.state();
-    let mut services: HashSet<ServiceId> =
-        state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
-    drop(state);
+    let mut services: HashSet<ServiceId> = registry.state().service_ids().collect();
     loop {
         look_at(&registry, &services, &mut timetable).await;
         services = next_services(&changes, &mut timetable).await;
@@ -50,11 +47,7 @@ async fn next_services(changes: &Subscription, timetable: &mut Timetable<EpochMs
         let collected = Instant::now() + Duration::from_millis(COLLECT_MS);
         sleep_until(collected.min(until)).await;
     }
-    let changed = changes.take().into_iter().filter_map(|event| match event {
-        Event::Service(service) => Some(service),
-        Event::Namespace(_) | Event::Serial(_) => None,
-    });
-    let mut services: HashSet<ServiceId> = changed.collect();
+    let mut services = changes.take_services();
     let now_ms = now_ms();
     services.extend(std::iter::from_fn(|| timetable.pop_due(now_ms)));
     services

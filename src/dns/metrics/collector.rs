@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::shapes::{SIZE_BOUNDS, Shapes, TIME_BOUNDS_US};
 use super::{Counted, Counts, DnsMetrics, Event, RESPONSE_CODES};
 use crate::dns::place::{CODES, NO_ZONE, ReplyPlace, TYPES};
-use crate::exposition::{Collect, Exposition};
+use crate::exposition::{Collect, Exposition, Family};
 use crate::snapshot::Snapshot;
 use crate::wire::Rcode;
 use crate::zone::directory::LASTING_NUMBERS;
@@ -119,22 +119,14 @@ impl Scrape {
         let mut family = out.histogram("dns_response_size_bytes", help);
         for (transport, shapes) in &self.shapes {
             let labels = [("transport", transport.label())];
-            let (counts, larger) = shapes.sizes();
-            family.histogram(&labels, &SIZE_BOUNDS.map(f64::from), counts, larger, shapes.bytes() as f64);
+            add_sizes(&mut family, &labels, shapes);
         }
         let help = "Time from the receipt of a query to its response, in seconds, by transport. The queries that were received \
                     together have the time of the last one.";
         let mut family = out.histogram("dns_query_seconds", help);
         for (transport, shapes) in &self.shapes {
             let labels = [("transport", transport.label())];
-            let (counts, larger) = shapes.times();
-            family.histogram(
-                &labels,
-                &TIME_BOUNDS_US.map(|us| us as f64 / 1e6),
-                counts,
-                larger,
-                shapes.seconds(),
-            );
+            add_times(&mut family, &labels, shapes);
         }
     }
 
@@ -194,18 +186,13 @@ impl Scrape {
         let mut family = out.family("coredns_dns_response_size_bytes", "histogram", help);
         for (transport, shapes) in &self.shapes {
             let (server, proto) = coredns_labels(*transport);
-            let (counts, larger) = shapes.sizes();
-            let labels = [("server", server), ("view", ""), ("proto", proto)];
-            family.histogram(&labels, &SIZE_BOUNDS.map(f64::from), counts, larger, shapes.bytes() as f64);
+            add_sizes(&mut family, &[("server", server), ("view", ""), ("proto", proto)], shapes);
         }
         let help = "Time from the receipt of a query to its response, in seconds, under CoreDNS's name.";
         let mut family = out.family("coredns_dns_request_duration_seconds", "histogram", help);
         for (transport, shapes) in &self.shapes {
             let (server, proto) = coredns_labels(*transport);
-            let (counts, larger) = shapes.times();
-            let labels = [("server", server), ("view", ""), ("proto", proto)];
-            let bounds = TIME_BOUNDS_US.map(|us| us as f64 / 1e6);
-            family.histogram(&labels, &bounds, counts, larger, shapes.seconds());
+            add_times(&mut family, &[("server", server), ("view", ""), ("proto", proto)], shapes);
         }
     }
 
@@ -217,6 +204,19 @@ impl Scrape {
             None => OTHER,
         }
     }
+}
+
+/// Adds the histogram of the lengths of replies, in bytes.
+fn add_sizes(family: &mut Family<'_>, labels: &[(&str, &str)], shapes: &Shapes) {
+    let (counts, larger) = shapes.sizes();
+    family.histogram(labels, &SIZE_BOUNDS.map(f64::from), counts, larger, shapes.bytes() as f64);
+}
+
+/// Adds the histogram of the times of queries, in seconds.
+fn add_times(family: &mut Family<'_>, labels: &[(&str, &str)], shapes: &Shapes) {
+    let (counts, larger) = shapes.times();
+    let bounds = TIME_BOUNDS_US.map(|us| us as f64 / 1e6);
+    family.histogram(labels, &bounds, counts, larger, shapes.seconds());
 }
 
 fn type_name(place: usize) -> &'static str {

@@ -307,9 +307,9 @@ impl Head {
 
 /// Kind of a port of a Service.
 enum PortKind {
-    /// KECS's port.
+    /// KECS's port, which every Service of the mirror has.
     Base,
-    /// The port of instances.
+    /// A port of instances, under the name that the mirror gives it.
     Own(u16),
     /// A port that others have added, which remains.
     Foreign,

@@ -297,7 +297,7 @@ fn timed(readiness: Readiness, changed_s: u32, confirmed: Option<(Readiness, u32
     pod.with_pod_signals(&Signals { confirmed, ..Signals::default() })
 }
 
-/// A service without instances.
+/// State of a registry's service that has no instances yet.
 fn state_of(service: &Service) -> Arc<ServiceState> {
     let mut state = State::default();
     state.apply(&Change::PutService(Arc::new(service.clone())));

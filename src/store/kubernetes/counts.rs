@@ -6,7 +6,6 @@
 //!
 //! Counts are left unchanged while the list of pods may be outdated, because another server may have a newer one.
 
-use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::kubernetes::WatchStatus;
 use crate::model::{HealthStatus, Instance, ServiceId};
-use crate::registry::{Event, HealthSettings, Registry, ServiceState, State};
+use crate::registry::{HealthSettings, Registry, ServiceState, State};
 
 use super::shared::Shared;
 
@@ -73,8 +72,7 @@ impl ServiceCounts {
                 // start.
                 drop(touched.take());
                 let state = registry.state();
-                let all: Vec<_> =
-                    state.services_after(None).map(|(_, found)| found.service.id.clone()).collect();
+                let all: Vec<_> = state.service_ids().collect();
                 self.compare(&state, &all).await;
             }
             was_current = is_current;
@@ -82,7 +80,7 @@ impl ServiceCounts {
                 _ = poll.tick() => {}
                 () = touched.wait(), if is_current => {
                     sleep(Duration::from_millis(COLLECT_MS)).await;
-                    let services = services(touched.take());
+                    let services: Vec<_> = touched.take_services().into_iter().collect();
                     self.compare(&registry.state(), &services).await;
                 }
             }
@@ -103,14 +101,6 @@ impl ServiceCounts {
             tokio::task::yield_now().await;
         }
     }
-}
-
-fn services(events: HashSet<Event>) -> Vec<ServiceId> {
-    let service = |event| match event {
-        Event::Service(id) => Some(id),
-        Event::Namespace(_) | Event::Serial(_) => None,
-    };
-    events.into_iter().filter_map(service).collect()
 }
 
 impl Shared {
